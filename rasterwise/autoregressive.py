@@ -1,0 +1,294 @@
+"""What an autoregressive model of a grid is: exact log-probabilities, and a walk that draws new grids."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rasterwise.condition import UNCONDITIONED, Condition
+from rasterwise.errors import InputError
+from rasterwise.grid import Grid
+from rasterwise.likelihoods import categorical_log_prob
+from rasterwise.pretrained import Pretrained
+from rasterwise.sampling import Sampling, draw
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoregressiveConfig:
+    """What every autoregressive model's configuration says of its data; each model adds its own fields.
+
+    Attributes:
+        grid: The grid of symbols that the model is a distribution over.
+        classes: Names of the classes that it can be conditioned on; empty for none.
+        tokenizer: Fingerprint of the tokenizer that made the symbols; empty for any tokenizer.
+    """
+
+    grid: Grid
+    classes: tuple[str, ...] = ()
+    tokenizer: str = ""
+
+
+class Decoder(ABC):
+    """A walk over the grid in raster order, one symbol of each picture at a time.
+
+    ``logits()`` gives the distribution of the next symbol, ``push(symbols)`` fixes it and goes on.
+
+    Attributes:
+        grid: The grid that is walked.
+        batch_size: How many grids are walked at once (B).
+        index: How many symbols of each have been pushed.
+    """
+
+    def __init__(self, grid: Grid, batch_size: int) -> None:
+        self.grid = grid
+        self.batch_size = batch_size
+        self.index = 0
+
+    def logits(self) -> Tensor:
+        """Logits ``(B, K)`` of the next symbol. Raises InputError past the end of the grid."""
+        self._check_not_done()
+        return self._logits()
+
+    def push(self, symbols: Tensor) -> None:
+        """Fix the next symbol of every grid.
+
+        Args:
+            symbols: int64 ``(B,)`` in ``[0, K)``.
+
+        Raises:
+            InputError: The grid is full, or the symbols do not fit it.
+        """
+        self._check_not_done()
+        if symbols.shape != (self.batch_size,) or symbols.dtype != torch.int64:
+            raise InputError(
+                f"pushed {symbols.dtype} {tuple(symbols.shape)}, expected int64 ({self.batch_size},)"
+            )
+        low, high = int(symbols.min()), int(symbols.max())
+        if low < 0 or high >= self.grid.levels:
+            raise InputError(f"pushed symbols in [{low}, {high}], expected [0, {self.grid.levels - 1}]")
+        self._push(symbols)
+        self.index += 1
+
+    def _check_not_done(self) -> None:
+        if self.index >= self.grid.size:
+            raise InputError(f"the grid is full: all {self.grid.size} symbols have been pushed")
+
+    @abstractmethod
+    def _logits(self) -> Tensor: ...
+
+    @abstractmethod
+    def _push(self, symbols: Tensor) -> None: ...
+
+
+class AutoregressiveModel(Pretrained):
+    """p(x) = Π p(x_i | x_<i) over a grid of symbols in raster order, perhaps given a condition.
+
+    A subclass implements ``embed``, ``logits_from`` and ``decoder``; scoring, sampling and completion are
+    here and the same for all.
+    """
+
+    config: AutoregressiveConfig
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of symbols that the model is a distribution over."""
+        return self.config.grid
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device
+
+    @abstractmethod
+    def embed(self, symbols: Tensor) -> Tensor:
+        """Symbols as the network's differentiable input: int64 ``(B, C, H, W)`` to ``(B, C, H, W, ...)``."""
+
+    @abstractmethod
+    def logits_from(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
+        """Logits ``(B, C, H, W, K)`` of every symbol given what ``embed`` gave; site i sees only x_<i."""
+
+    @abstractmethod
+    def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
+        """A cached decoder: it computes each activation once."""
+
+    def naive_decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
+        """The reference decoder: a whole forward pass a symbol. For tests and benchmarks alone."""
+        return NaiveDecoder(self, batch_size, condition)
+
+    def forward(self, symbols: Tensor, condition: Condition | None = None) -> Tensor:
+        """Teacher-forced logits of all sites in one pass.
+
+        Args:
+            symbols: int64 ``(B, C, H, W)`` in ``[0, K)``.
+            condition: What the model is told, or None.
+
+        Returns:
+            Logits ``(B, C, H, W, K)``.
+        """
+        self.grid.check(symbols)
+        return self.logits_from(self.embed(symbols), condition)
+
+    def log_prob(self, symbols: Tensor, condition: Condition | None = None) -> Tensor:
+        """Exact log-probability of grids of symbols: ``(B,)`` nats. Arguments as for ``forward``."""
+        return categorical_log_prob(self(symbols, condition), symbols).flatten(1).sum(1)
+
+    def class_index(self, condition: Condition | None, batch_size: int) -> Tensor:
+        """The row of a class-embedding table of ``len(classes) + 1`` rows, the last one for no label.
+
+        Returns:
+            int64 ``(B,)`` on the model's device.
+
+        Raises:
+            InputError: The model has no classes, or a label or the batch size is out of range.
+        """
+        classes = len(self.config.classes)
+        if condition is None:
+            return torch.full((batch_size,), classes, device=self.device)
+        label = condition.label.to(self.device)
+        if label.shape != (batch_size,):
+            raise InputError(f"{tuple(label.shape)} labels for a batch of {batch_size}")
+        if not classes and bool((label != UNCONDITIONED).any()):
+            raise InputError("labels were given to a model that was trained without classes; leave them out")
+        if int(label.min()) < UNCONDITIONED or int(label.max()) >= classes:
+            raise InputError(f"label {int(label.max())} is out of range, expected 0 to {classes - 1}")
+        return torch.where(label == UNCONDITIONED, classes, label)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        condition: Condition | None = None,
+        *,
+        sampling: Sampling | None = None,
+        known: Tensor | None = None,
+        mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        batch_size: int = 64,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Draw grids of symbols, or complete grids that are partly known.
+
+        A picture depends on the generator's seed and its place among the n, not on ``batch_size`` (up to
+        the rounding of the network's arithmetic, which can differ between batch sizes).
+
+        Args:
+            n: How many.
+            condition: n conditions, or None.
+            sampling: Temperature, top-k, top-p, guidance; by default the model's own distribution.
+            known: int64 ``(n, C, H, W)``: symbols to keep where ``mask`` is true. A drawn symbol takes
+                into account the known ones before it in raster order, not those after it.
+            mask: bool ``(C, H, W)`` or ``(n, C, H, W)``, true where ``known`` is kept.
+            generator: Source of the noise, on the CPU.
+            batch_size: How many are drawn at once; bounds the memory.
+            progress: Called with (symbols drawn so far, symbols in all) as the walk goes.
+
+        Returns:
+            int64 ``(n, C, H, W)`` on the model's device.
+
+        Raises:
+            InputError: An argument does not fit the model.
+        """
+        grid, sampling = self.grid, sampling or Sampling()
+        if n < 1 or batch_size < 1:
+            raise InputError(f"asked for {n} samples in batches of {batch_size}, expected at least 1 of each")
+        if condition is not None and len(condition) != n:
+            raise InputError(f"{len(condition)} conditions for {n} samples")
+        kept = self._known_sequence(n, known, mask)
+        noise = torch.rand(n, grid.size, dtype=torch.float64, generator=generator).to(self.device)
+        total, drawn = n * grid.size, []
+        with evaluating(self):
+            for start in range(0, n, batch_size):
+                rows = slice(start, min(start + batch_size, n))
+                decoder = self._sampling_decoder(
+                    rows.stop - start, condition[rows] if condition else None, sampling
+                )
+                sequence = torch.empty(rows.stop - start, grid.size, dtype=torch.int64, device=self.device)
+                for index in range(grid.size):
+                    symbols = draw(sampling.probabilities(decoder.logits()), noise[rows, index])
+                    if kept is not None:
+                        symbols = torch.where(kept[rows, index] >= 0, kept[rows, index], symbols)
+                    sequence[:, index] = symbols
+                    decoder.push(symbols)
+                    if progress:
+                        progress(start * grid.size + (index + 1) * (rows.stop - start), total)
+                drawn.append(sequence)
+        return grid.unflatten(torch.cat(drawn))
+
+    def _known_sequence(self, n: int, known: Tensor | None, mask: Tensor | None) -> Tensor | None:
+        """Known symbols in raster order ``(n, N)``, -1 where a symbol is to be drawn."""
+        if known is None and mask is None:
+            return None
+        if known is None or mask is None:
+            raise InputError("a completion takes both `known` and `mask`; one of them was left out")
+        self.grid.check(known)
+        if known.shape[0] != n:
+            raise InputError(f"{known.shape[0]} known grids for {n} samples")
+        if mask.dtype != torch.bool or mask.shape[-3:] != known.shape[-3:] or mask.ndim not in (3, 4):
+            raise InputError(f"mask is {mask.dtype} {tuple(mask.shape)}, expected bool {self.grid.shape}")
+        if mask.ndim == 4 and mask.shape[0] != n:
+            raise InputError(f"{mask.shape[0]} masks for {n} samples")
+        return self.grid.flatten(torch.where(mask, known, -1).expand(n, -1, -1, -1)).to(self.device)
+
+    def _sampling_decoder(self, batch_size: int, condition: Condition | None, sampling: Sampling) -> Decoder:
+        if condition is None or sampling.guidance == 0:
+            if condition is None and sampling.guidance not in (0, 1):
+                raise InputError(f"guidance is {sampling.guidance} but there is no condition to guide towards")
+            return self.decoder(batch_size, None)
+        if sampling.guidance == 1:
+            return self.decoder(batch_size, condition)
+        return GuidedDecoder(self, batch_size, condition, sampling.guidance)
+
+
+class NaiveDecoder(Decoder):
+    """A whole forward pass a symbol: slow, and right by construction."""
+
+    def __init__(self, model: AutoregressiveModel, batch_size: int, condition: Condition | None) -> None:
+        super().__init__(model.grid, batch_size)
+        self.model = model
+        self.condition = condition
+        self.symbols = torch.zeros(batch_size, *model.grid.shape, dtype=torch.int64, device=model.device)
+
+    @torch.no_grad()
+    def _logits(self) -> Tensor:
+        site = self.grid.site(self.index)
+        return self.model(self.symbols, self.condition)[:, site.channel, site.row, site.column]
+
+    def _push(self, symbols: Tensor) -> None:
+        site = self.grid.site(self.index)
+        self.symbols[:, site.channel, site.row, site.column] = symbols
+
+
+class GuidedDecoder(Decoder):
+    """Classifier-free guidance: the conditional and the unconditional walk in one batch.
+
+    References:
+        Ho and Salimans, Classifier-Free Diffusion Guidance, 2022 (arXiv 2207.12598).
+    """
+
+    def __init__(self, model: AutoregressiveModel, batch_size: int, condition: Condition, scale: float) -> None:
+        super().__init__(model.grid, batch_size)
+        self.scale = scale
+        self.both = model.decoder(2 * batch_size, condition.with_unconditioned())
+
+    def _logits(self) -> Tensor:
+        conditional, unconditional = self.both.logits().log_softmax(-1).chunk(2)
+        return unconditional + self.scale * (conditional - unconditional)
+
+    def _push(self, symbols: Tensor) -> None:
+        self.both.push(symbols.repeat(2))
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block, the mode before it afterwards."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

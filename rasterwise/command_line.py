@@ -1,0 +1,90 @@
+"""How a command is run: flags from a dataclass, one line for what a user can mend, a report at the end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from rasterwise.errors import InputError, NonFiniteError
+
+Options = TypeVar("Options")
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def run_command(
+    command: Callable[[Options], dict[str, Any]],
+    options_class: type[Options],
+    arguments: Sequence[str] | None = None,
+    program: str | None = None,
+) -> int:
+    """Parse flags, run a command, print its report; returns the exit status.
+
+    Args:
+        command: Takes the options and returns a report: JSON-like values by name.
+        options_class: A dataclass: its fields, and those of the dataclasses in it, are the flags. Its
+            ``json`` field chooses JSON for the report.
+        arguments: By default the process's.
+        program: The name that help shows.
+    """
+    import tyro
+
+    options = tyro.cli(
+        options_class,
+        args=arguments,
+        prog=program,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    return report_of(lambda: command(options), as_json=getattr(options, "json", False))
+
+
+def report_of(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
+    """Do the work and print its report on standard output, or one line of what went wrong on standard error."""
+    try:
+        report = work()
+    except InputError as error:
+        return _fail(str(error), USER_ERROR)
+    except NonFiniteError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _fail(f"the disk is full ({error}); what was there before is whole", USER_ERROR)
+    if is_main_process():
+        print(json.dumps(report, indent=2, ensure_ascii=False, default=str) if as_json else as_text(report))
+    return 0
+
+
+def is_main_process() -> bool:
+    """True in the one process that prints, when torchrun or accelerate started several."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """A report as aligned lines; nested reports are indented under their name."""
+    width = max((len(name) for name, value in report.items() if not isinstance(value, dict)), default=0)
+    lines = []
+    for name, value in report.items():
+        if isinstance(value, dict):
+            lines += [name, *("  " + line for line in as_text(value).splitlines())]
+        else:
+            lines.append(f"{name:<{width}}  {_shown(value)}")
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"rasterwise: {' '.join(message.split())}", file=sys.stderr)
+    return status

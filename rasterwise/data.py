@@ -1,0 +1,423 @@
+"""Any image dataset as uint8 batches: a Hub id, a folder of parquet files or pictures, or built-in digits."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import psutil
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rasterwise.errors import InputError
+from rasterwise.images import GREY_MODES, Colour, Resample, decode_picture, picture_to_tensor, resized
+from rasterwise.splits import Batch, IndexedSplit, Split, tensor_split
+
+if TYPE_CHECKING:
+    import datasets
+
+SHUFFLE_BUFFER = 2048
+PICTURES_LOOKED_AT = 64
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which pictures, and how they are prepared.
+
+    Attributes:
+        dataset: "digits" (1,797 real 8×8 handwritten digits, built in), a folder of pictures (class folders
+            or not) or of parquet files, or a Hugging Face dataset id.
+        subset: The configuration of a Hub dataset that has several.
+        size: Resize the shorter side to this and crop the centre square; by default pictures stay as they
+            are, and must then all be of one size.
+        colour: Grey or RGB; auto is grey if the pictures looked at first are.
+        resample: The filter for resizing, always antialiased.
+        image_column: The column of pictures; found by its type unless given.
+        label_column: The column of class labels; found by its type unless given.
+        caption_column: The column of captions; found by its name and type unless given.
+        train_split: Name of the split to train on.
+        test_split: Name of the split to evaluate on; where the dataset has neither it nor "validation", one
+            row in ten of the train split is set aside, always the same.
+        streaming: Read pictures from their files as they are needed, storing nothing; for datasets that do
+            not fit on the disk.
+        workers: Processes that decode pictures ahead, where they do not all fit in memory.
+    """
+
+    dataset: str = "digits"
+    subset: str | None = None
+    size: int | None = None
+    colour: Literal["auto", "grey", "rgb"] = "auto"
+    resample: Resample = "bicubic"
+    image_column: str | None = None
+    label_column: str | None = None
+    caption_column: str | None = None
+    train_split: str = "train"
+    test_split: str = "test"
+    streaming: bool = False
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise InputError(f"size is {self.size}, expected 1 or more")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a dataset, by what they hold; None where it has none."""
+
+    image: str
+    label: str | None
+    caption: str | None
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """An opened image dataset.
+
+    Attributes:
+        train: The split to train on.
+        test: The split to evaluate on.
+        shape: (channels, height, width) of every picture.
+        classes: Names of the classes; empty where the pictures have no labels.
+        columns: Where in the dataset all this was found.
+    """
+
+    train: Split
+    test: Split
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    columns: Columns
+
+
+def open_images(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> ImageData:
+    """Open an image dataset.
+
+    Pictures are decoded once and kept in memory where they take at most half of what is free; otherwise they
+    are decoded as they are needed.
+
+    Args:
+        config: Which, and how its pictures are prepared.
+        progress: Called with (pictures decoded, pictures in all).
+
+    Raises:
+        InputError: There is no such dataset, folder, split or column; the dataset is empty; pictures
+            differ in size and no size is given; a picture does not decode; a label is out of range.
+    """
+    train, test = _open_splits(config)
+    columns = _find_columns(train.features, config)
+    classes = _classes(train.features, columns)
+    preparation = _prepare(_look_at(train, columns.image, config), config)
+    origin = _origin(config) if config.streaming else ""
+    parts = []
+    for name, rows in ((config.train_split, train), (config.test_split, test)):
+        reader = _Reader(name, columns, preparation, len(classes), origin)
+        parts.append(reader.split(rows, config.workers, progress))
+    return ImageData(parts[0], parts[1], preparation.shape, classes, columns)
+
+
+# ---------------------------------------------------------------------------- opening
+
+
+def _open_splits(config: DataConfig) -> tuple[Any, Any]:
+    if config.dataset == "digits":
+        return _digits()
+    splits = _load(config)
+    if config.train_split not in splits:
+        raise InputError(
+            f"dataset {config.dataset!r} has no split {config.train_split!r}, it has {', '.join(splits)}; "
+            "name one with --train-split"
+        )
+    train = splits[config.train_split]
+    test_name = next((name for name in (config.test_split, "validation") if name in splits), None)
+    if test_name and test_name != config.train_split:
+        return train, splits[test_name]
+    if config.test_split != DataConfig.test_split:
+        raise InputError(
+            f"dataset {config.dataset!r} has no split {config.test_split!r} apart from the train split, "
+            f"it has {', '.join(splits)}; name one with --test-split"
+        )
+    return _set_aside(train, one_in=10)
+
+
+def _load(config: DataConfig) -> Any:
+    import datasets
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    path = Path(config.dataset).expanduser()
+    looks_local = path.exists() or config.dataset.startswith((".", "/", "~")) or config.dataset.count("/") > 1
+    if looks_local and not path.is_dir():
+        raise InputError(f"dataset folder {config.dataset!r} does not exist or is no folder")
+    if looks_local and not any(file.is_file() for file in path.rglob("*")):
+        raise InputError(f"dataset folder {config.dataset!r} is empty, expected pictures or parquet files")
+    bars = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        source = str(path.resolve()) if looks_local else config.dataset
+        return datasets.load_dataset(source, config.subset, streaming=config.streaming)
+    except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"dataset {config.dataset!r} cannot be opened ({reason}); expected 'digits', a folder of pictures "
+            "or parquet files, or a Hugging Face dataset id"
+        ) from None
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
+
+
+def _origin(config: DataConfig) -> str:
+    """What tells one state of a dataset from another without reading its pictures."""
+    path = Path(config.dataset).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return repr([(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+    from huggingface_hub import HfApi
+
+    return f"{config.dataset} {config.subset} {HfApi().dataset_info(config.dataset).sha}"
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _digits() -> tuple[Any, Any]:
+    """scikit-learn's copy of the UCI digits (E. Alpaydin, C. Kaynak): 1,797 of them, 8×8, 17 greys."""
+    import datasets
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pictures = [Image.fromarray((image * 255 / 16).round().astype("uint8")) for image in digits.images]
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(digit) for digit in range(10)])}
+    )
+    rows = datasets.Dataset.from_dict({"image": pictures, "label": digits.target.tolist()}, features=features)
+    return _set_aside(rows, one_in=5)
+
+
+def _set_aside(rows: Any, one_in: int) -> tuple[Any, Any]:
+    """Split off one row in ``one_in`` by a hash of its number: the same rows in memory and streamed."""
+
+    def aside(index: int) -> bool:
+        return zlib.crc32(index.to_bytes(8, "little")) % one_in == 0
+
+    if hasattr(rows, "select"):
+        chosen = [aside(index) for index in range(len(rows))]
+        return (
+            rows.select([index for index, test in enumerate(chosen) if not test]),
+            rows.select([index for index, test in enumerate(chosen) if test]),
+        )
+    return (
+        rows.filter(lambda _, index: not aside(index), with_indices=True),
+        rows.filter(lambda _, index: aside(index), with_indices=True),
+    )
+
+
+# ---------------------------------------------------------------------------- columns
+
+
+def _find_columns(features: datasets.Features | None, config: DataConfig) -> Columns:
+    import datasets
+
+    if not features:
+        raise InputError(f"dataset {config.dataset!r} does not say what its columns hold; expected an image column")
+    for flag in ("image_column", "label_column", "caption_column"):
+        name = getattr(config, flag)
+        if name is not None and name not in features:
+            raise InputError(f"--{flag.replace('_', '-')} {name!r}: the columns are {', '.join(features)}")
+    pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    image = config.image_column or _only(pictures, "image", config.dataset, features)
+    if image is None:
+        raise InputError(f"dataset {config.dataset!r} has no image column; its columns are {', '.join(features)}")
+    if not isinstance(features[image], datasets.Image):
+        raise InputError(f"column {image!r} holds {features[image]}, expected pictures")
+    label = config.label_column or _only(labels, "label", config.dataset, features)
+    if label is not None and not isinstance(features[label], datasets.ClassLabel):
+        raise InputError(f"column {label!r} holds {features[label]}, expected class labels (a ClassLabel feature)")
+    strings = [name for name, feature in features.items() if getattr(feature, "dtype", None) == "string"]
+    likely = [name for name in strings if name in ("caption", "text", "captions", "description", "prompt")]
+    return Columns(image, label, config.caption_column or (likely[0] if likely else None))
+
+
+def _only(names: list[str], what: str, dataset: str, features: Any) -> str | None:
+    if len(names) > 1 and what not in names:
+        raise InputError(f"dataset {dataset!r} has {what} columns {', '.join(names)}; choose with --{what}-column")
+    return what if what in names else (names[0] if names else None)
+
+
+def _classes(features: Any, columns: Columns) -> tuple[str, ...]:
+    return tuple(features[columns.label].names) if columns.label else ()
+
+
+# ---------------------------------------------------------------------------- pictures
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    """How every picture becomes uint8 ``(channels, height, width)``."""
+
+    colour: Colour
+    height: int
+    width: int
+    resample: Resample
+    resize: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 1 if self.colour == "grey" else 3, self.height, self.width
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        if self.resize:
+            picture = resized(picture, self.height, self.width, self.resample)
+        elif picture.size != (self.width, self.height):
+            found = f"{picture.width}×{picture.height}"
+            raise InputError(f"is {found} where others are {self.width}×{self.height}; choose one with --size")
+        return picture_to_tensor(picture, self.colour)
+
+
+def _look_at(rows: Any, column: str, config: DataConfig) -> list[Image.Image]:
+    """A few pictures, from all over the split where it can be indexed."""
+    rows = _undecoded(rows, column)
+    if hasattr(rows, "select"):
+        step = max(1, len(rows) // PICTURES_LOOKED_AT)
+        some = [(index, rows[index]) for index in range(0, len(rows), step)]
+    else:
+        some = list(enumerate(itertools.islice(rows, PICTURES_LOOKED_AT)))
+    if not some:
+        raise InputError(f"split {config.train_split!r} of dataset {config.dataset!r} is empty")
+    return [_decode(row[column], index, config.train_split) for index, row in some]
+
+
+def _prepare(pictures: list[Image.Image], config: DataConfig) -> _Preparation:
+    grey = all(picture.mode in GREY_MODES for picture in pictures)
+    colour: Colour = config.colour if config.colour != "auto" else ("grey" if grey else "rgb")
+    if config.size is not None:
+        return _Preparation(colour, config.size, config.size, config.resample, True)
+    sizes = sorted({picture.size for picture in pictures})
+    if len(sizes) > 1:
+        found = ", ".join(f"{width}×{height}" for width, height in sizes[:3])
+        raise InputError(f"pictures of dataset {config.dataset!r} differ in size ({found}, …); choose one with --size")
+    return _Preparation(colour, sizes[0][1], sizes[0][0], config.resample, False)
+
+
+def _undecoded(rows: Any, column: str) -> Any:
+    """The rows with their picture as file bytes, so that we decode it and can name one that does not."""
+    import datasets
+
+    return rows.cast_column(column, datasets.Image(decode=False))
+
+
+def _decode(stored: dict[str, Any] | None, index: int, split: str) -> Image.Image:
+    where = f"picture {index} of split {split!r}"
+    if not stored:
+        raise InputError(f"{where} is missing, expected a picture; remove the row")
+    path = stored.get("path") or ""
+    try:
+        content = stored.get("bytes")
+        return decode_picture(Path(path).read_bytes() if content is None else content)
+    except Exception as error:
+        named = f"{where} ({path})" if path else where
+        raise InputError(f"{named} does not decode ({error}); mend or remove it") from None
+
+
+class _Reader:
+    """Rows of a Hugging Face dataset as batches of prepared pictures."""
+
+    def __init__(
+        self, name: str, columns: Columns, preparation: _Preparation, classes: int, origin: str
+    ) -> None:
+        self.name, self.columns, self.preparation = name, columns, preparation
+        self.classes, self.origin = classes, origin
+
+    def split(self, rows: Any, workers: int, progress: Callable[[int, int], None] | None) -> Split:
+        kept = [self.columns.image] + ([self.columns.label] if self.columns.label else [])
+        rows = _undecoded(rows.select_columns(kept), self.columns.image)
+        if not hasattr(rows, "select"):
+            return StreamedSplit(rows, self, _digest(self.origin, self.name, self.preparation))
+        count = len(rows)
+        if not count:
+            raise InputError(f"split {self.name!r} is empty, expected pictures")
+        channels, height, width = self.preparation.shape
+        if count * channels * height * width <= psutil.virtual_memory().available // 2:
+            return self._in_memory(rows, progress)
+        fingerprint = _digest(rows._fingerprint, self.preparation)
+        return IndexedSplit(count, lambda indices: self._fetch(rows, indices), fingerprint, workers)
+
+    def _in_memory(self, rows: Any, progress: Callable[[int, int], None] | None) -> IndexedSplit:
+        count = len(rows)
+        images = torch.empty(count, *self.preparation.shape, dtype=torch.uint8)
+        labels = torch.empty(count, dtype=torch.int64) if self.columns.label else None
+        for index, row in enumerate(rows):
+            images[index], label = self.read(row, index)
+            if labels is not None:
+                labels[index] = label
+            if progress and (index + 1) % 256 == 0:
+                progress(index + 1, count)
+        return tensor_split(images, labels)
+
+    def _fetch(self, rows: Any, indices: list[int]) -> Batch:
+        return self.batch([self.read(rows[index], index) for index in indices])
+
+    def read(self, row: dict[str, Any], index: int) -> tuple[Tensor, int]:
+        """The prepared picture and the label (-1: none) of a row."""
+        picture = _decode(row[self.columns.image], index, self.name)
+        try:
+            image = self.preparation(picture)
+        except InputError as error:
+            raise InputError(f"picture {index} of split {self.name!r} {error}") from None
+        if not self.columns.label:
+            return image, -1
+        label = row[self.columns.label]
+        if label is None or not 0 <= label < self.classes:
+            raise InputError(
+                f"picture {index} of split {self.name!r} has label {label}, expected 0 to {self.classes - 1}"
+            )
+        return image, label
+
+    def batch(self, items: list[tuple[Tensor, int]]) -> Batch:
+        images, labels = zip(*items, strict=True)
+        return Batch(torch.stack(images), torch.tensor(labels) if self.columns.label else None)
+
+
+class StreamedSplit:
+    """A split read from its files as it is needed; its length is not known beforehand."""
+
+    def __init__(self, rows: Any, reader: _Reader, fingerprint: str) -> None:
+        self._rows, self._reader, self._fingerprint = rows, reader, fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @property
+    def length(self) -> None:
+        return None
+
+    def shuffled(
+        self, batch_size: int, *, seed: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        # One open shard at a time: with more, an iterator's end waits seconds for its readers.
+        rows = self._rows.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER, max_buffer_input_shards=1)
+
+        def endless() -> Iterator[tuple[int, dict[str, Any]]]:
+            for epoch in itertools.count():
+                rows.set_epoch(epoch)
+                yield from enumerate(rows)
+
+        # Skipped rows are read but not decoded; every process reads all rows and decodes its own.
+        stream = itertools.islice(endless(), start * batch_size, None)
+        while True:
+            chosen = list(itertools.islice(stream, batch_size))[rank::world]
+            yield self._reader.batch([self._reader.read(row, index) for index, row in chosen])
+
+    def ordered(self, batch_size: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        stream = itertools.islice(enumerate(self._rows), rank, None, world)
+        while chosen := list(itertools.islice(stream, batch_size)):
+            yield self._reader.batch([self._reader.read(row, index) for index, row in chosen])

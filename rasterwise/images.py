@@ -1,0 +1,141 @@
+"""Pictures in and out: any picture as a uint8 tensor, any uint8 tensor as a picture, grids of them."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from rasterwise.errors import InputError
+
+Colour = Literal["grey", "rgb"]
+Resample = Literal["bicubic", "box", "bilinear", "lanczos", "nearest"]
+Images: TypeAlias = Tensor | np.ndarray | Image.Image | Sequence[Any]
+
+GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "F"}
+
+
+def to_uint8(images: Images, colour: Colour) -> Tensor:
+    """One picture or many as a uint8 batch.
+
+    Args:
+        images: A PIL picture or a list of them; or a uint8 tensor or array: ``(C, H, W)`` or
+            ``(B, C, H, W)``, an array also with its channels last.
+        colour: What the batch becomes: 1 channel or 3.
+
+    Returns:
+        uint8 ``(B, C, H, W)``.
+
+    Raises:
+        InputError: A shape, dtype or mixture of sizes that cannot be a batch.
+    """
+    if isinstance(images, Image.Image):
+        images = [images]
+    if not isinstance(images, Tensor | np.ndarray):
+        if not len(images):
+            raise InputError("no pictures were given, expected at least one")
+        if isinstance(images[0], Image.Image):
+            sizes = {picture.size for picture in images}
+            if len(sizes) > 1:
+                raise InputError(f"pictures of different sizes {sorted(sizes)[:3]} cannot be one batch")
+            return torch.stack([picture_to_tensor(picture, colour) for picture in images])
+        return torch.cat([to_uint8(one, colour) for one in images])
+    batch = torch.as_tensor(images)
+    if batch.dtype != torch.uint8:
+        raise InputError(f"images are {batch.dtype}, expected uint8 from 0 to 255")
+    if batch.ndim == 2:
+        batch = batch[None]
+    if batch.ndim == 3:
+        batch = batch[None]
+    if batch.ndim != 4:
+        raise InputError(f"images have shape {tuple(batch.shape)}, expected (B, C, H, W)")
+    if batch.shape[1] not in (1, 3) and batch.shape[3] in (1, 3):
+        batch = batch.movedim(3, 1)
+    channels = 1 if colour == "grey" else 3
+    if batch.shape[1] == channels:
+        return batch.contiguous()
+    if batch.shape[1] == 1:
+        return batch.expand(-1, 3, -1, -1).contiguous()
+    if batch.shape[1] == 3:
+        return torch.stack([picture_to_tensor(to_picture(one), "grey") for one in batch])
+    raise InputError(f"images have {batch.shape[1]} channels, expected 1 (grey) or 3 (RGB)")
+
+
+def picture_to_tensor(picture: Image.Image, colour: Colour) -> Tensor:
+    """A PIL picture of any mode as uint8 ``(C, H, W)``; transparency is laid on white."""
+    if picture.mode in ("I;16", "I;16B", "I"):  # 16-bit grey
+        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    array = np.array(picture.convert("L" if colour == "grey" else "RGB"))
+    return torch.from_numpy(array[None] if colour == "grey" else array.transpose(2, 0, 1).copy())
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """uint8 ``(C, H, W)``, C 1 or 3, as a PIL picture."""
+    array = image.detach().cpu().numpy()
+    return Image.fromarray(array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0))
+
+
+def resized(picture: Image.Image, height: int, width: int, resample: Resample = "bicubic") -> Image.Image:
+    """Scale (antialiased) until the picture covers ``height × width``, and crop the centre."""
+    if picture.size == (width, height):
+        return picture
+    if picture.mode in ("P", "1"):  # palettes and bits cannot be interpolated
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    method = Image.Resampling[resample.upper()]
+    return ImageOps.fit(picture, (width, height), method=method)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Open a picture file whole; InputError where it is absent or does not decode."""
+    try:
+        return decode_picture(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist, expected a picture") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder, expected a picture") from None
+    except Exception as error:
+        raise InputError(f"{path} does not decode as a picture ({error})") from None
+
+
+def decode_picture(content: bytes) -> Image.Image:
+    """Decode a picture file's bytes, upright by its EXIF orientation."""
+    picture = Image.open(io.BytesIO(content))
+    picture.load()
+    return ImageOps.exif_transpose(picture)
+
+
+def picture_grid(images: Tensor, columns: int | None = None, *, min_side: int = 600) -> Image.Image:
+    """Many images as one picture, row by row.
+
+    Args:
+        images: uint8 ``(B, C, H, W)``.
+        columns: Images a row; by default about as many as rows.
+        min_side: Small images are enlarged by a whole factor (nearest) until the grid is about this wide.
+    """
+    from torchvision.utils import make_grid
+
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    scale = max(1, min_side // (columns * (images.shape[-1] + 1)))
+    enlarged = images.cpu().repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    return to_picture(make_grid(enlarged, nrow=columns, padding=max(2, scale // 2), pad_value=96))
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG under a temporary name and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pending = path.with_name(f".{path.name}.pending.png")
+    try:
+        picture.save(pending, format="PNG")
+        pending.replace(path)
+    finally:
+        pending.unlink(missing_ok=True)

@@ -1,0 +1,94 @@
+"""From logits to a drawn symbol: guidance, temperature, top-k and top-p, and the draw itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rasterwise.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a symbol is drawn from a model's logits. The default draws from the model itself.
+
+    The steps apply in this order: guidance, temperature, top-k, top-p.
+
+    Attributes:
+        temperature: Logits are divided by it; 0 always takes the likeliest symbol.
+        top_k: Keep the k likeliest symbols (0: all).
+        top_p: Keep the fewest likeliest symbols whose probabilities reach p together (1: all).
+        guidance: Classifier-free guidance scale: 1 is the conditional model and 0 the unconditional one,
+            exactly; above 1 the class is exaggerated.
+
+    References:
+        Holtzman et al., The Curious Case of Neural Text Degeneration, 2020 (arXiv 1904.09751), for top-p.
+        Ho and Salimans, Classifier-Free Diffusion Guidance, 2022 (arXiv 2207.12598).
+
+    Example:
+        >>> logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+        >>> Sampling(top_p=0.7).probabilities(logits)
+        tensor([[0.6250, 0.3750, 0.0000, 0.0000]])
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise InputError(f"temperature is {self.temperature}, expected 0 (greedy) or more")
+        if self.top_k < 0:
+            raise InputError(f"top_k is {self.top_k}, expected 0 (off) or more")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p is {self.top_p}, expected above 0 and at most 1 (off)")
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The distribution that a symbol is drawn from, guidance aside.
+
+        Args:
+            logits: ``(B, K)``.
+
+        Returns:
+            ``(B, K)``, float32 or float64, rows summing to 1.
+        """
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        if self.temperature == 0:
+            return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+        if self.temperature != 1:
+            logits = logits / self.temperature
+        if 0 < self.top_k < logits.shape[-1]:
+            kept = logits.topk(self.top_k, dim=-1)
+            logits = torch.full_like(logits, -torch.inf).scatter_(-1, kept.indices, kept.values)
+        probabilities = logits.softmax(-1)
+        if self.top_p < 1:
+            ordered, order = probabilities.sort(dim=-1, descending=True)
+            # A symbol stays while those before it have not yet reached p; the first one always does.
+            reached = ordered.cumsum(-1) - ordered
+            ordered = torch.where(reached < self.top_p, ordered, 0.0)
+            probabilities = torch.zeros_like(ordered).scatter_(-1, order, ordered)
+            probabilities = probabilities / probabilities.sum(-1, keepdim=True)
+        return probabilities
+
+
+def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Draw one symbol a row by inverting the cumulative distribution.
+
+    The noise is an argument so that a picture depends on its own noise alone, not on the batch that it is
+    drawn in.
+
+    Args:
+        probabilities: ``(B, K)``, non-negative; rows need not be normalised.
+        uniform: float64 ``(B,)`` in ``[0, 1)``.
+
+    Returns:
+        int64 ``(B,)``; a symbol of probability 0 is never drawn.
+    """
+    cumulative = probabilities.double().cumsum(-1)
+    # One step below 1 keeps the product strictly under the total after rounding, so that the search never
+    # runs past the last symbol that has mass.
+    threshold = uniform.clamp(max=1 - 2**-52)[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, threshold, right=True)[:, 0]
