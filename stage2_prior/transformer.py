@@ -1,0 +1,150 @@
+"""The transformer prior: a Llama decoder over a grid of codes in raster order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import tyro
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from rasterwise.autoregressive import AutoregressiveConfig, AutoregressiveModel, Decoder
+from rasterwise.condition import Condition
+from rasterwise.errors import InputError
+from rasterwise.grid import Grid
+from stage2_prior.rotary import GridRotaryEmbedding
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerPriorConfig(AutoregressiveConfig):
+    """A transformer prior. The defaults suit small code grids on a CPU.
+
+    Attributes:
+        grid: The grid of codes; the code dataset decides.
+        classes: Names of the classes; the code dataset decides.
+        tokenizer: Fingerprint of the tokenizer; the code dataset decides.
+        depth: Layers.
+        width: Width of the residual stream (D), a multiple of heads · 2.
+        heads: Attention heads.
+        mlp_width: Width inside the gated MLP; 0 for 8/3 of ``width``.
+        dropout: Of the symbols' embeddings and the attention's weights, in training.
+    """
+
+    grid: Annotated[Grid, tyro.conf.Suppress] = Grid(1, 7, 7, 512)
+    classes: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+    tokenizer: Annotated[str, tyro.conf.Suppress] = ""
+    depth: int = 6
+    width: int = 192
+    heads: int = 6
+    mlp_width: int = 0
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise InputError(f"width {self.width} is no multiple of 2 × {self.heads} heads")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout}, expected at least 0 and below 1")
+
+
+class TransformerPrior(AutoregressiveModel):
+    """Decoder-only transformer over symbols in raster order, on transformers' Llama classes.
+
+    The sequence that it reads is a start vector, which carries the class, and then the symbols but for the
+    last; the i-th output gives symbol i, and the i-th position is symbol i's place on the grid.
+
+    Args:
+        config: Its architecture and its data.
+
+    References:
+        Touvron et al., LLaMA, 2023 (arXiv 2302.13971). As a prior over codes: Esser et al., Taming
+        Transformers for High-Resolution Image Synthesis, 2020 (arXiv 2012.09841); Sun et al., 2024
+        (arXiv 2406.06525).
+
+    Example:
+        >>> config = TransformerPriorConfig(grid=Grid(1, 4, 4, 16), classes=("cat", "dog"), width=32, heads=2)
+        >>> prior = TransformerPrior(config).eval()
+        >>> symbols = prior.sample(2, Condition(torch.tensor([0, 1])))
+        >>> symbols.shape, prior.log_prob(symbols).shape
+        (torch.Size([2, 1, 4, 4]), torch.Size([2]))
+    """
+
+    kind = "transformer-prior"
+    config_class = TransformerPriorConfig
+    config: TransformerPriorConfig
+
+    def __init__(self, config: TransformerPriorConfig) -> None:
+        super().__init__(config)
+        grid = config.grid
+        self.llama = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=grid.levels,
+                hidden_size=config.width,
+                intermediate_size=config.mlp_width or -(-config.width * 8 // (3 * 16)) * 16,
+                num_hidden_layers=config.depth,
+                num_attention_heads=config.heads,
+                max_position_embeddings=grid.size,
+                attention_dropout=config.dropout,
+                # The vocabulary is codes alone: none of them starts, ends or pads a sequence.
+                bos_token_id=None,
+                eos_token_id=None,
+                pad_token_id=None,
+                tie_word_embeddings=False,
+            )
+        )
+        self.llama.model.rotary_emb = GridRotaryEmbedding(grid, config.width // config.heads)
+        _use_torch_rms_norm(self.llama)
+        self.start = nn.Embedding(len(config.classes) + 1, config.width)
+        nn.init.normal_(self.start.weight, std=0.02)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def embed(self, symbols: Tensor) -> Tensor:
+        """int64 ``(B, C, H, W)`` to vectors ``(B, C, H, W, D)``."""
+        return self.llama.get_input_embeddings()(symbols)
+
+    def logits_from(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
+        start = self.start(self.class_index(condition, len(inputs)))
+        sequence = torch.cat([start[:, None], self.grid.flatten(inputs)[:, :-1]], 1)
+        logits = self.llama(inputs_embeds=self.dropout(sequence), use_cache=False).logits
+        return self.grid.unflatten(logits)
+
+    def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
+        return TransformerDecoder(self, batch_size, condition)
+
+
+class TransformerDecoder(Decoder):
+    """One symbol at a time, with the keys and values of those before it."""
+
+    def __init__(self, model: TransformerPrior, batch_size: int, condition: Condition | None) -> None:
+        super().__init__(model.grid, batch_size)
+        self.llama = model.llama
+        self.cache = StaticCache(config=model.llama.config, max_cache_len=model.grid.size)
+        self.next_input = model.start(model.class_index(condition, batch_size))[:, None]
+        self.next_logits: Tensor | None = None
+
+    @torch.no_grad()
+    def _logits(self) -> Tensor:
+        if self.next_logits is None:
+            position = torch.tensor([[self.index]], device=self.next_input.device)
+            self.next_logits = self.llama(
+                inputs_embeds=self.next_input, position_ids=position, past_key_values=self.cache, use_cache=True
+            ).logits[:, -1]
+        return self.next_logits
+
+    @torch.no_grad()
+    def _push(self, symbols: Tensor) -> None:
+        self._logits()  # the input of this step must be in the cache, also where nobody asked for its logits
+        self.next_input = self.llama.get_input_embeddings()(symbols)[:, None]
+        self.next_logits = None
+
+
+def _use_torch_rms_norm(module: nn.Module) -> None:
+    """Replace Llama's RMSNorm by torch's: the same weights and mathematics, but float64 stays float64."""
+    for name, child in module.named_children():
+        if isinstance(child, LlamaRMSNorm):
+            norm = nn.RMSNorm(child.weight.shape, eps=child.variance_epsilon)
+            setattr(module, name, norm)
+        else:
+            _use_torch_rms_norm(child)
