@@ -6,8 +6,10 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+import tyro
 from torch import Tensor, nn
 
 from rasterwise.condition import UNCONDITIONED, Condition
@@ -22,15 +24,17 @@ from rasterwise.sampling import Sampling, draw
 class AutoregressiveConfig:
     """What every autoregressive model's configuration says of its data; each model adds its own fields.
 
+    These three are no flags of a command: the data that a model is trained on decide them.
+
     Attributes:
         grid: The grid of symbols that the model is a distribution over.
         classes: Names of the classes that it can be conditioned on; empty for none.
         tokenizer: Fingerprint of the tokenizer that made the symbols; empty for any tokenizer.
     """
 
-    grid: Grid
-    classes: tuple[str, ...] = ()
-    tokenizer: str = ""
+    grid: Annotated[Grid, tyro.conf.Suppress] = Grid(1, 28, 28, 256)
+    classes: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+    tokenizer: Annotated[str, tyro.conf.Suppress] = ""
 
 
 class Decoder(ABC):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-import tyro
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
@@ -14,7 +12,6 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from rasterwise.autoregressive import AutoregressiveConfig, AutoregressiveModel, Decoder
 from rasterwise.condition import Condition
 from rasterwise.errors import InputError
-from rasterwise.grid import Grid
 from stage2_prior.rotary import GridRotaryEmbedding
 
 
@@ -23,9 +20,6 @@ class TransformerPriorConfig(AutoregressiveConfig):
     """A transformer prior. The defaults suit small code grids on a CPU.
 
     Attributes:
-        grid: The grid of codes; the code dataset decides.
-        classes: Names of the classes; the code dataset decides.
-        tokenizer: Fingerprint of the tokenizer; the code dataset decides.
         depth: Layers.
         width: Width of the residual stream (D), a multiple of heads · 2.
         heads: Attention heads.
@@ -33,9 +27,6 @@ class TransformerPriorConfig(AutoregressiveConfig):
         dropout: Of the symbols' embeddings and the attention's weights, in training.
     """
 
-    grid: Annotated[Grid, tyro.conf.Suppress] = Grid(1, 7, 7, 512)
-    classes: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
-    tokenizer: Annotated[str, tyro.conf.Suppress] = ""
     depth: int = 6
     width: int = 192
     heads: int = 6
@@ -64,6 +55,7 @@ class TransformerPrior(AutoregressiveModel):
         (arXiv 2406.06525).
 
     Example:
+        >>> from rasterwise.grid import Grid
         >>> config = TransformerPriorConfig(grid=Grid(1, 4, 4, 16), classes=("cat", "dog"), width=32, heads=2)
         >>> prior = TransformerPrior(config).eval()
         >>> symbols = prior.sample(2, Condition(torch.tensor([0, 1])))
