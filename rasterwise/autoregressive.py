@@ -6,7 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import tyro
@@ -97,6 +97,7 @@ class AutoregressiveModel(Pretrained):
     """
 
     config: AutoregressiveConfig
+    takes_spatial: ClassVar[bool] = False
 
     @property
     def grid(self) -> Grid:
@@ -148,10 +149,13 @@ class AutoregressiveModel(Pretrained):
             int64 ``(B,)`` on the model's device.
 
         Raises:
-            InputError: The model has no classes, or a label or the batch size is out of range.
+            InputError: The model has no classes or takes no spatial map, or a label or the batch size is
+                out of range.
         """
         classes = len(self.config.classes)
-        if condition is None:
+        if condition is not None and condition.spatial is not None and not self.takes_spatial:
+            raise InputError(f"a spatial condition was given to a {self.kind}, which takes none; leave it out")
+        if condition is None or condition.label is None:
             return torch.full((batch_size,), classes, device=self.device)
         label = condition.label.to(self.device)
         if label.shape != (batch_size,):
@@ -241,7 +245,9 @@ class AutoregressiveModel(Pretrained):
     def _sampling_decoder(self, batch_size: int, condition: Condition | None, sampling: Sampling) -> Decoder:
         if condition is None or sampling.guidance == 0:
             if condition is None and sampling.guidance not in (0, 1):
-                raise InputError(f"guidance is {sampling.guidance} but there is no condition to guide towards")
+                raise InputError(
+                    f"guidance is {sampling.guidance} but there is no condition to guide towards"
+                )
             return self.decoder(batch_size, None)
         if sampling.guidance == 1:
             return self.decoder(batch_size, condition)
@@ -274,7 +280,9 @@ class GuidedDecoder(Decoder):
         Ho and Salimans, Classifier-Free Diffusion Guidance, 2022 (arXiv 2207.12598).
     """
 
-    def __init__(self, model: AutoregressiveModel, batch_size: int, condition: Condition, scale: float) -> None:
+    def __init__(
+        self, model: AutoregressiveModel, batch_size: int, condition: Condition, scale: float
+    ) -> None:
         super().__init__(model.grid, batch_size)
         self.scale = scale
         self.both = model.decoder(2 * batch_size, condition.with_unconditioned())

@@ -43,7 +43,9 @@ def save_checkpoint(
     state = optimizer.state_dict()
     for number, values in state["state"].items():
         tensors |= {f"optimizer/{number}/{key}": torch.as_tensor(value) for key, value in values.items()}
-    groups: list[dict[str, Any]] = [{key: value for key, value in group.items() if key != "lr"} for group in state["param_groups"]]
+    groups: list[dict[str, Any]] = [
+        {key: value for key, value in group.items() if key != "lr"} for group in state["param_groups"]
+    ]
     with new_folder(folder / f"step-{step:08d}") as pending:
         save_tensors(tensors, pending / STATE_NAME)
         write_json(pending / STEP_NAME, {"step": step, "optimizer_groups": json.loads(json.dumps(groups))})
@@ -76,7 +78,10 @@ def load_checkpoint(
             _, number, field = key.split("/")
             state.setdefault(int(number), {})[field] = value
     now = optimizer.state_dict()["param_groups"]
-    groups = [{**group, "lr": current["lr"]} for group, current in zip(content["optimizer_groups"], now, strict=True)]
+    groups = [
+        {**group, "lr": current["lr"]}
+        for group, current in zip(content["optimizer_groups"], now, strict=True)
+    ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     _restore_random_state(tensors["random_states"][accelerator.process_index], accelerator.device)
     return int(content["step"])

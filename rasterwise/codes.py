@@ -156,7 +156,9 @@ def open_codes(folder: Path) -> CodeData:
             codes = torch.from_numpy(np.asarray(rows[:]["codes"])).long().view(-1, *key.grid.shape)
             labels = torch.from_numpy(np.asarray(rows[:]["label"])).long() if key.classes else None
         except (DatasetsError, OSError, ValueError, KeyError, RuntimeError) as error:
-            raise InputError(f"{folder / name} is damaged ({error}); delete {folder} and encode again") from None
+            raise InputError(
+                f"{folder / name} is damaged ({error}); delete {folder} and encode again"
+            ) from None
         splits.append(tensor_split(codes, labels))
     return CodeData(folder, key, *splits)
 

@@ -160,9 +160,12 @@ def _load(config: DataConfig) -> Any:
     datasets.disable_progress_bars()
     try:
         source = str(path.resolve()) if looks_local else config.dataset
-        return datasets.load_dataset(source, config.subset, streaming=config.streaming)
+        loaded = datasets.load_dataset(source, config.subset, streaming=config.streaming)
+        return {name: _undecoded(rows) for name, rows in loaded.items()}
     except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "no data" in reason:
+            raise InputError(f"dataset {config.dataset!r} is empty, expected pictures") from None
         raise InputError(
             f"dataset {config.dataset!r} cannot be opened ({reason}); expected 'digits', a folder of pictures "
             "or parquet files, or a Hugging Face dataset id"
@@ -172,12 +175,24 @@ def _load(config: DataConfig) -> Any:
             datasets.enable_progress_bars()
 
 
+def _undecoded(rows: Any) -> Any:
+    """The rows with pictures as their files' bytes, so that we decode them and can name one that does not."""
+    import datasets
+
+    for name, feature in (rows.features or {}).items():
+        if isinstance(feature, datasets.Image):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+    return rows
+
+
 def _origin(config: DataConfig) -> str:
     """What tells one state of a dataset from another without reading its pictures."""
     path = Path(config.dataset).expanduser()
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        return repr([(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+        return repr(
+            [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        )
     from huggingface_hub import HfApi
 
     return f"{config.dataset} {config.subset} {HfApi().dataset_info(config.dataset).sha}"
@@ -198,17 +213,20 @@ def _digits() -> tuple[Any, Any]:
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(digit) for digit in range(10)])}
     )
     rows = datasets.Dataset.from_dict({"image": pictures, "label": digits.target.tolist()}, features=features)
-    return _set_aside(rows, one_in=5)
+    return _set_aside(_undecoded(rows), one_in=5)
 
 
 def _set_aside(rows: Any, one_in: int) -> tuple[Any, Any]:
-    """Split off one row in ``one_in`` by a hash of its number: the same rows in memory and streamed."""
+    """Split off one of every ``one_in`` rows, which one by a hash: the same rows in memory and streamed."""
 
     def aside(index: int) -> bool:
-        return zlib.crc32(index.to_bytes(8, "little")) % one_in == 0
+        block, place = divmod(index, one_in)
+        return place == zlib.crc32(block.to_bytes(8, "little")) % one_in
 
     if hasattr(rows, "select"):
         chosen = [aside(index) for index in range(len(rows))]
+        if rows and not any(chosen):
+            raise InputError(f"{len(rows)} pictures are too few to set some aside for a test split; add more")
         return (
             rows.select([index for index, test in enumerate(chosen) if not test]),
             rows.select([index for index, test in enumerate(chosen) if test]),
@@ -226,7 +244,9 @@ def _find_columns(features: datasets.Features | None, config: DataConfig) -> Col
     import datasets
 
     if not features:
-        raise InputError(f"dataset {config.dataset!r} does not say what its columns hold; expected an image column")
+        raise InputError(
+            f"dataset {config.dataset!r} does not say what its columns hold; expected an image column"
+        )
     for flag in ("image_column", "label_column", "caption_column"):
         name = getattr(config, flag)
         if name is not None and name not in features:
@@ -235,12 +255,16 @@ def _find_columns(features: datasets.Features | None, config: DataConfig) -> Col
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     image = config.image_column or _only(pictures, "image", config.dataset, features)
     if image is None:
-        raise InputError(f"dataset {config.dataset!r} has no image column; its columns are {', '.join(features)}")
+        raise InputError(
+            f"dataset {config.dataset!r} has no image column; its columns are {', '.join(features)}"
+        )
     if not isinstance(features[image], datasets.Image):
         raise InputError(f"column {image!r} holds {features[image]}, expected pictures")
     label = config.label_column or _only(labels, "label", config.dataset, features)
     if label is not None and not isinstance(features[label], datasets.ClassLabel):
-        raise InputError(f"column {label!r} holds {features[label]}, expected class labels (a ClassLabel feature)")
+        raise InputError(
+            f"column {label!r} holds {features[label]}, expected class labels (a ClassLabel feature)"
+        )
     strings = [name for name, feature in features.items() if getattr(feature, "dtype", None) == "string"]
     likely = [name for name in strings if name in ("caption", "text", "captions", "description", "prompt")]
     return Columns(image, label, config.caption_column or (likely[0] if likely else None))
@@ -248,7 +272,9 @@ def _find_columns(features: datasets.Features | None, config: DataConfig) -> Col
 
 def _only(names: list[str], what: str, dataset: str, features: Any) -> str | None:
     if len(names) > 1 and what not in names:
-        raise InputError(f"dataset {dataset!r} has {what} columns {', '.join(names)}; choose with --{what}-column")
+        raise InputError(
+            f"dataset {dataset!r} has {what} columns {', '.join(names)}; choose with --{what}-column"
+        )
     return what if what in names else (names[0] if names else None)
 
 
@@ -278,13 +304,14 @@ class _Preparation:
             picture = resized(picture, self.height, self.width, self.resample)
         elif picture.size != (self.width, self.height):
             found = f"{picture.width}×{picture.height}"
-            raise InputError(f"is {found} where others are {self.width}×{self.height}; choose one with --size")
+            raise InputError(
+                f"is {found} where others are {self.width}×{self.height}; choose one with --size"
+            )
         return picture_to_tensor(picture, self.colour)
 
 
 def _look_at(rows: Any, column: str, config: DataConfig) -> list[Image.Image]:
     """A few pictures, from all over the split where it can be indexed."""
-    rows = _undecoded(rows, column)
     if hasattr(rows, "select"):
         step = max(1, len(rows) // PICTURES_LOOKED_AT)
         some = [(index, rows[index]) for index in range(0, len(rows), step)]
@@ -303,15 +330,10 @@ def _prepare(pictures: list[Image.Image], config: DataConfig) -> _Preparation:
     sizes = sorted({picture.size for picture in pictures})
     if len(sizes) > 1:
         found = ", ".join(f"{width}×{height}" for width, height in sizes[:3])
-        raise InputError(f"pictures of dataset {config.dataset!r} differ in size ({found}, …); choose one with --size")
+        raise InputError(
+            f"pictures of dataset {config.dataset!r} differ in size ({found}, …); choose one with --size"
+        )
     return _Preparation(colour, sizes[0][1], sizes[0][0], config.resample, False)
-
-
-def _undecoded(rows: Any, column: str) -> Any:
-    """The rows with their picture as file bytes, so that we decode it and can name one that does not."""
-    import datasets
-
-    return rows.cast_column(column, datasets.Image(decode=False))
 
 
 def _decode(stored: dict[str, Any] | None, index: int, split: str) -> Image.Image:
@@ -338,7 +360,7 @@ class _Reader:
 
     def split(self, rows: Any, workers: int, progress: Callable[[int, int], None] | None) -> Split:
         kept = [self.columns.image] + ([self.columns.label] if self.columns.label else [])
-        rows = _undecoded(rows.select_columns(kept), self.columns.image)
+        rows = rows.select_columns(kept)
         if not hasattr(rows, "select"):
             return StreamedSplit(rows, self, _digest(self.origin, self.name, self.preparation))
         count = len(rows)

@@ -45,6 +45,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
+def copied_folder(source: Path, folder: Path) -> None:
+    """Copy a folder, so that the copy is whole or absent; one that is there already is left."""
+    if not folder.exists():
+        with new_folder(folder) as pending:
+            shutil.copytree(source, pending, dirs_exist_ok=True)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON under a temporary name and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)

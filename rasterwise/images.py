@@ -26,8 +26,9 @@ def to_uint8(images: Images, colour: Colour) -> Tensor:
     """One picture or many as a uint8 batch.
 
     Args:
-        images: A PIL picture or a list of them; or a uint8 tensor or array: ``(C, H, W)`` or
-            ``(B, C, H, W)``, an array also with its channels last.
+        images: A PIL picture or a list of them; a uint8 tensor ``(C, H, W)`` or ``(B, C, H, W)``; or a
+            uint8 array, by the custom of arrays ``(H, W, C)`` or ``(B, H, W, C)``. One that does not fit its
+            own custom is read by the other.
         colour: What the batch becomes: 1 channel or 3.
 
     Returns:
@@ -47,17 +48,18 @@ def to_uint8(images: Images, colour: Colour) -> Tensor:
                 raise InputError(f"pictures of different sizes {sorted(sizes)[:3]} cannot be one batch")
             return torch.stack([picture_to_tensor(picture, colour) for picture in images])
         return torch.cat([to_uint8(one, colour) for one in images])
-    batch = torch.as_tensor(images)
+    batch = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
     if batch.dtype != torch.uint8:
         raise InputError(f"images are {batch.dtype}, expected uint8 from 0 to 255")
     if batch.ndim == 2:
-        batch = batch[None]
+        batch = batch[None] if isinstance(images, Tensor) else batch[..., None]
     if batch.ndim == 3:
         batch = batch[None]
     if batch.ndim != 4:
         raise InputError(f"images have shape {tuple(batch.shape)}, expected (B, C, H, W)")
-    if batch.shape[1] not in (1, 3) and batch.shape[3] in (1, 3):
-        batch = batch.movedim(3, 1)
+    custom, other = (1, 3) if isinstance(images, Tensor) else (3, 1)
+    channel_axis = other if batch.shape[custom] not in (1, 3) and batch.shape[other] in (1, 3) else custom
+    batch = batch.movedim(channel_axis, 1)
     channels = 1 if colour == "grey" else 3
     if batch.shape[1] == channels:
         return batch.contiguous()

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
 
 from rasterwise.autoregressive import AutoregressiveModel
+from rasterwise.codes import CodeData
 from rasterwise.condition import UNCONDITIONED, Condition
+from rasterwise.files import copied_folder
+from rasterwise.images import picture_grid
 from rasterwise.likelihoods import categorical_log_prob
 from rasterwise.metrics import Means
+from rasterwise.runs import RunFolder
 from rasterwise.splits import Batch, Split
 from rasterwise.tokenizer import ImageTokenizer
-from rasterwise.training import Losses, Objective
+from rasterwise.training import Losses, Objective, TrainingConfig, train
+
+Decode = Callable[[Tensor], Tensor]
+"""Symbols to uint8 images: a tokenizer's, handed to the training that wants to show pictures."""
 
 
 class LikelihoodObjective(Objective):
@@ -54,7 +66,7 @@ class LikelihoodObjective(Objective):
 
 def tokenized(
     batch: Batch, tokenizer: ImageTokenizer | None, generator: torch.Generator | None = None
-) -> torch.Tensor:
+) -> Tensor:
     """The symbols of a batch: its values as they are, or encoded by the tokenizer."""
     return batch.values if tokenizer is None else tokenizer.encode(batch.values, generator)
 
@@ -105,3 +117,52 @@ def evaluate_likelihood(
         "accuracy": means.mean("accuracy"),
         "items": means.count("nll_nats"),
     }
+
+
+def train_on_codes(
+    model: AutoregressiveModel,
+    codes: CodeData,
+    training: TrainingConfig,
+    run: RunFolder,
+    accelerator: Accelerator,
+    *,
+    label_dropout: float,
+    decode: Decode | None,
+) -> dict[str, Any]:
+    """Train any autoregressive model as the prior over a code dataset; returns the run's report.
+
+    The run's folder becomes a pipeline: the trained prior in model/ beside the tokenizer/ of its codes.
+
+    Args:
+        model: Built for the codes' grid, classes and tokenizer.
+        codes: What to train on.
+        training: How.
+        run: Where to.
+        accelerator: From ``start_accelerator``.
+        label_dropout: See ``LikelihoodObjective``.
+        decode: For sample pictures; None for none.
+    """
+    if accelerator.is_main_process:
+        copied_folder(codes.folder / "tokenizer", run.path / "tokenizer")
+    report = train(
+        LikelihoodObjective(model, label_dropout=label_dropout),
+        codes.train,
+        training,
+        run,
+        accelerator,
+        evaluate=lambda model, accelerator: evaluate_likelihood(model, codes.test, accelerator),
+        draw=None if decode is None else lambda model: sample_picture(model, decode),
+        card=f"A prior over grids of codes, {codes.key.grid}.",
+    )
+    return {"output": str(run.path), **dataclasses.asdict(report)}
+
+
+def sample_picture(
+    model: AutoregressiveModel, decode: Decode, *, columns: int = 8, seed: int = 0
+) -> Image.Image:
+    """Samples at temperature 1 as one picture: a row a class, or as many rows as columns without classes."""
+    classes = len(model.config.classes)
+    rows = classes or columns
+    condition = Condition(torch.arange(classes).repeat_interleave(columns)) if classes else None
+    generator = torch.Generator().manual_seed(seed)
+    return picture_grid(decode(model.sample(rows * columns, condition, generator=generator)), columns=columns)

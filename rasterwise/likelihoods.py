@@ -50,17 +50,38 @@ def discretized_logistic_log_prob(mean: Tensor, log_scale: Tensor, symbols: Tens
         >>> round(nats.exp().sum().item(), 5)
         1.0
     """
-    half_bin = 1.0 / (levels - 1)
+    log_scale = bounded_log_scale(log_scale)
     inverse_scale = torch.exp(-log_scale)
-    centred = symbols.to(mean.dtype) * (2 * half_bin) - 1 - mean
-    upper = F.logsigmoid((centred + half_bin) * inverse_scale)  # log σ(b)
-    lower = F.logsigmoid(-(centred - half_bin) * inverse_scale)  # log σ(−a)
-    bin_width = torch.log(-torch.expm1(-2 * half_bin * inverse_scale))
+    level = symbols.to(mean.dtype)
+    upper = F.logsigmoid((upper_bin_edges(level, levels) - mean) * inverse_scale)  # log σ(b)
+    lower = F.logsigmoid((mean - upper_bin_edges(level - 1, levels)) * inverse_scale)  # log σ(−a)
+    width = bin_log_width(log_scale, levels)
     first, last = symbols == 0, symbols == levels - 1
     zero = torch.zeros((), dtype=mean.dtype, device=mean.device)
     return (
-        torch.where(last, zero, upper) + torch.where(first, zero, lower) + torch.where(first | last, zero, bin_width)
+        torch.where(last, zero, upper)
+        + torch.where(first, zero, lower)
+        + torch.where(first | last, zero, width)
     )
+
+
+def bounded_log_scale(log_scale: Tensor) -> Tensor:
+    """A log-scale in [-30, 30], outside of which float32 would lose bins to infinities or to zero widths."""
+    return log_scale.clamp(-30, 30)
+
+
+def upper_bin_edges(level: Tensor, levels: int) -> Tensor:
+    """The edge between each level and the next one, as a value.
+
+    A level's lower edge is the upper edge of the level below it to the last bit: at a small scale the two
+    would else leave a gap, and the masses would not sum to 1.
+    """
+    return (2 * level + (2 - levels)) / (levels - 1)
+
+
+def bin_log_width(log_scale: Tensor, levels: int) -> Tensor:
+    """log(1 − exp(a − b)) of an inner bin with standardised edges a and b."""
+    return torch.log(-torch.expm1(-2 / (levels - 1) * torch.exp(-log_scale)))
 
 
 def bits_per_dim(nll_nats: float, subpixels: int) -> float:

@@ -91,7 +91,9 @@ class Pretrained(nn.Module):
             model.load_state_dict(weights)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise InputError(f"{folder / WEIGHTS_NAME} does not fit {CONFIG_NAME} beside it: {first}") from None
+            raise InputError(
+                f"{folder / WEIGHTS_NAME} does not fit {CONFIG_NAME} beside it: {first}"
+            ) from None
         return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, card: str = "") -> str:
@@ -125,7 +127,9 @@ def local_folder(source: str | Path, revision: str | None = None) -> Path:
         return folder
     text = str(source)
     if folder.exists() or text.startswith((".", "/", "~")) or text.count("/") != 1:
-        raise InputError(f"{text!r} is no folder; expected a model folder, a run folder or a Hub id (owner/name)")
+        raise InputError(
+            f"{text!r} is no folder; expected a model folder, a run folder or a Hub id (owner/name)"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -135,7 +139,9 @@ def local_folder(source: str | Path, revision: str | None = None) -> Path:
         return Path(snapshot_download(text, revision=revision, allow_patterns=allowed))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{text!r} is neither a folder here nor a model that the Hub gave ({reason})") from None
+        raise InputError(
+            f"{text!r} is neither a folder here nor a model that the Hub gave ({reason})"
+        ) from None
 
 
 def read_kind(source: str | Path) -> str:

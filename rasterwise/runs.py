@@ -57,7 +57,9 @@ class RunFolder:
             return cls(path, main=False)
         if path.is_dir() and any(path.iterdir()):
             if not (path / RUN_NAME).exists():
-                raise InputError(f"output folder {path} is not empty and holds no run; name another with --output")
+                raise InputError(
+                    f"output folder {path} is not empty and holds no run; name another with --output"
+                )
             if force:
                 shutil.rmtree(path)
             else:

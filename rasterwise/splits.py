@@ -133,8 +133,8 @@ class IndexedSplit:
     def _loader(self, batches: Iterable[list[int]]) -> DataLoader:
         return DataLoader(
             self,  # type: ignore[arg-type]  # __getitem__ and __getitems__ are all it uses
-            batch_sampler=batches,  # type: ignore[arg-type]
-            collate_fn=_as_fetched,
+            batch_sampler=batches,
+            collate_fn=_as_fetched,  # type: ignore[arg-type]
             num_workers=self._workers,
             pin_memory=torch.cuda.is_available(),
             # Its own generator: the loader's seeds are never drawn from the training run's random state.

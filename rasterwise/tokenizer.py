@@ -27,6 +27,10 @@ class ImageTokenizer(Protocol):
         """The grid that images ``(channels, height, width)`` become; InputError where they cannot."""
         ...
 
+    def image_shape(self, grid: Grid) -> tuple[int, int, int]:
+        """(channels, height, width) of the images that a grid of this tokenizer's symbols decodes to."""
+        ...
+
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """uint8 images ``(B, C, H, W)`` to int64 symbols; the generator is for tokenizers that draw."""
         ...
@@ -84,6 +88,10 @@ class PixelTokenizer(Pretrained):
     def grid(self, channels: int, height: int, width: int) -> Grid:
         """One symbol a subpixel."""
         return Grid(channels, height, width, self.config.levels)
+
+    def image_shape(self, grid: Grid) -> tuple[int, int, int]:
+        """One subpixel a symbol."""
+        return grid.shape
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """uint8 ``(B, C, H, W)`` to int64 symbols of the same shape; dynamic draws use ``generator`` (CPU)."""

@@ -167,14 +167,17 @@ def train(
             f"batch_size {config.batch_size} cannot be shared by {world} processes × {config.accumulate} parts"
         )
     optimizer = torch.optim.AdamW(
-        parameter_groups(objective, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95), fused=True
+        parameter_groups(objective, config.weight_decay),
+        lr=config.learning_rate,
+        betas=(0.9, 0.95),
+        fused=True,
     )
     objective.to(accelerator.device)
     averaged = averaged_model(objective.model, config.ema_decay)
     modules: dict[str, nn.Module] = {"objective": objective} | ({"averaged": averaged} if averaged else {})
     first_step = load_checkpoint(run.path / "checkpoints", modules, optimizer, accelerator)
     wrapped, optimizer = accelerator.prepare(objective, optimizer)
-    model: Pretrained = averaged.module if averaged else objective.model
+    model: Any = averaged.module if averaged else objective.model
     epoch_steps = math.ceil(split.length / config.batch_size) if split.length else 500
     evaluate_every = config.evaluate_every or epoch_steps
     sample_every = config.sample_every or evaluate_every
@@ -210,7 +213,9 @@ def train(
                 run.log(step, "train", {**values, "learning_rate": optimizer.param_groups[0]["lr"]})
                 test = run_evaluation(model, accelerator, evaluate)
                 run.log(step, "test", test)
-                progress.line(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in test.items()))
+                progress.line(
+                    f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in test.items())
+                )
             if draw and run.main and (step % sample_every == 0 or step == config.steps):
                 with evaluating(model), torch.no_grad():
                     run.picture(step, "samples", draw(model))
@@ -245,8 +250,7 @@ def train(
 def run_evaluation(model: Pretrained, accelerator: Accelerator, evaluate: Evaluate) -> dict[str, float]:
     """Metrics of a model on the test split, in evaluation mode and without gradients."""
     with evaluating(model), torch.no_grad(), accelerator.autocast():
-        metrics = evaluate(model, accelerator)
-    return metrics
+        return evaluate(model, accelerator)
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -271,7 +275,7 @@ def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
     if not decay:
         return None
 
-    def average(averages: list[Tensor], parameters: list[Tensor], updates: Tensor | int) -> None:
+    def average(averages: Any, parameters: Any, updates: Tensor | int) -> None:
         # The first updates average over few steps, so that the first weights are forgotten in short runs.
         share = 1 - min(decay, (1 + float(updates)) / (10 + float(updates)))
         torch._foreach_lerp_(averages, parameters, share)
@@ -321,8 +325,8 @@ def stop_on_signal() -> Iterator[_Stop]:
         signal.signal(number, before[number])
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
+        for expected in (signal.SIGINT, signal.SIGTERM):
+            before[expected] = signal.signal(expected, note)
     except ValueError:  # not the main thread: nobody sends signals here
         before.clear()
     try:

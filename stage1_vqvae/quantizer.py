@@ -43,7 +43,12 @@ class Quantizer(nn.Module):
     """
 
     def __init__(
-        self, width: int, codebook_size: int, decay: float, commitment_weight: float, dead_code_threshold: float
+        self,
+        width: int,
+        codebook_size: int,
+        decay: float,
+        commitment_weight: float,
+        dead_code_threshold: float,
     ) -> None:
         super().__init__()
         self.codebook = VectorQuantize(

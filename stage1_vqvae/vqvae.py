@@ -133,13 +133,19 @@ class VQVAE(Pretrained):
         """
         factor = self.config.factor
         if channels != self.config.channels:
-            raise InputError(f"images have {channels} channels, this VQ-VAE was built for {self.config.channels}")
+            raise InputError(
+                f"images have {channels} channels, this VQ-VAE was built for {self.config.channels}"
+            )
         if height % factor or width % factor:
             raise InputError(
                 f"images are {height}×{width}, which factor {factor} does not divide; "
                 f"resize them (--size {math.ceil(max(height, width) / factor) * factor}, say)"
             )
         return Grid(1, height // factor, width // factor, self.config.codebook_size)
+
+    def image_shape(self, grid: Grid) -> tuple[int, int, int]:
+        """(channels, height, width) of the images that a code grid decodes to."""
+        return self.config.channels, grid.height * self.config.factor, grid.width * self.config.factor
 
     def forward(self, images: Tensor) -> Reconstruction:
         """Encode, quantize and decode uint8 images ``(B, C, H, W)``."""
@@ -162,7 +168,9 @@ class VQVAE(Pretrained):
     def reconstruction_nats(self, images: Tensor, reconstruction: Reconstruction) -> Tensor:
         """−log p(image | codes) in nats, float ``(B,)``. Needs the logistic likelihood."""
         if reconstruction.log_scale is None:
-            raise InputError("this VQ-VAE was trained with likelihood mse; the ELBO needs --likelihood logistic")
+            raise InputError(
+                "this VQ-VAE was trained with likelihood mse; the ELBO needs --likelihood logistic"
+            )
         nats = discretized_logistic_log_prob(
             reconstruction.mean, reconstruction.log_scale, images.long(), LOGISTIC_LEVELS
         )

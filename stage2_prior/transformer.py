@@ -121,7 +121,10 @@ class TransformerDecoder(Decoder):
         if self.next_logits is None:
             position = torch.tensor([[self.index]], device=self.next_input.device)
             self.next_logits = self.llama(
-                inputs_embeds=self.next_input, position_ids=position, past_key_values=self.cache, use_cache=True
+                inputs_embeds=self.next_input,
+                position_ids=position,
+                past_key_values=self.cache,
+                use_cache=True,
             ).logits[:, -1]
         return self.next_logits
 

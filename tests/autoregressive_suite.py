@@ -65,7 +65,6 @@ class AutoregressiveSuite(ABC):
     def build(self, grid: Grid, classes: tuple[str, ...] = ()) -> AutoregressiveModel:
         """A small model of the grid, in float32, with fresh weights."""
 
-
     def test_normalised(self, tiny_grid: Grid) -> None:
         """The probabilities of all grids sum to 1."""
         model = randomized(self.build(tiny_grid))
@@ -86,7 +85,11 @@ class AutoregressiveSuite(ABC):
             )
             if gradient is None:
                 gradient = torch.zeros_like(inputs)
-            reached = grid.flatten(gradient).flatten(2).abs().sum(2) if inputs.ndim > 4 else grid.flatten(gradient).abs()
+            reached = (
+                grid.flatten(gradient).flatten(2).abs().sum(2)
+                if inputs.ndim > 4
+                else grid.flatten(gradient).abs()
+            )
             assert not reached[:, index:].any(), f"symbol {index} sees itself or a later one"
             if not self.blind_spot:
                 assert (reached[:, :index] > 0).all(), f"symbol {index} is cut off from an earlier one"
@@ -123,7 +126,9 @@ class AutoregressiveSuite(ABC):
         observed = torch.cat([counts[likely].double(), counts[~likely].sum()[None].double()])
         model_counts = torch.cat([expected[likely], expected[~likely].sum()[None]]) * len(samples)
         kept = model_counts > 0
-        assert chisquare(observed[kept], model_counts[kept] * observed.sum() / model_counts.sum()).pvalue > 1e-4
+        assert (
+            chisquare(observed[kept], model_counts[kept] * observed.sum() / model_counts.sum()).pvalue > 1e-4
+        )
 
     def test_same_seed_same_sample(self, grid: Grid) -> None:
         """A seed gives one picture, however the pictures are batched; another seed another."""
@@ -151,7 +156,7 @@ class AutoregressiveSuite(ABC):
         assert torch.equal(completed[:, mask], known[:, mask])
         assert not torch.equal(completed[:, ~mask], known[:, ~mask])
 
-    def test_saved_and_loaded(self, tmp_path) -> None:  # noqa: ANN001
+    def test_saved_and_loaded(self, tmp_path) -> None:
         """A model comes back from its folder with bit-identical log-probabilities and the same fingerprint."""
         grid = self.grids[0]
         model = randomized(self.build(grid, CLASSES)).float()

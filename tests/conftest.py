@@ -1,11 +1,24 @@
-"""What all tests share."""
+"""What all tests share: the shared suite's grids, and one tiny chain of both stages, trained once."""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from pipeline.cli import main as rasterwise
 from tests.autoregressive_suite import AutoregressiveSuite
+
+TINY_VQVAE = [
+    "--factor=2", "--codebook-size=16", "--code-width=8", "--width=16", "--blocks=1",
+    "--steps=12", "--batch-size=64", "--evaluate-every=6",
+]  # fmt: skip
+TINY_PRIOR = ["--depth=1", "--width=32", "--heads=2", "--steps=12", "--batch-size=64", "--evaluate-every=6"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -19,3 +32,52 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Folders of a tiny VQ-VAE, its codes and a prior on them, made by the commands."""
+
+    vqvae: Path
+    codes: Path
+    prior: Path
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """Both stages on digits, twelve steps each: enough to open, encode, sample and refuse with."""
+    root = tmp_path_factory.mktemp("chain")
+    made = Chain(root / "vqvae", root / "codes", root / "prior")
+    assert rasterwise(["train", "vqvae", f"--output={made.vqvae}", *TINY_VQVAE]) == 0
+    assert rasterwise(["encode", f"--tokenizer={made.vqvae}", f"--output={made.codes}"]) == 0
+    assert rasterwise(["train", "prior", f"--codes={made.codes}", f"--output={made.prior}", *TINY_PRIOR]) == 0
+    return made
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Makes folders of small pictures to train on."""
+
+    root: Path
+
+    def pictures(self, name: str, count: int = 12, size: tuple[int, int] = (20, 16), mode: str = "RGB") -> Path:
+        """A folder of PNGs of one size, different from each other."""
+        folder = self.root / name
+        folder.mkdir(parents=True)
+        generator = np.random.default_rng(0)
+        for number in range(count):
+            shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
+            Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)).save(folder / f"{number:03d}.png")
+        return folder
+
+    def classes(self, name: str = "animals", count: int = 10) -> Path:
+        """Two class folders of pictures."""
+        for label in ("cat", "dog"):
+            dataclasses.replace(self, root=self.root / name).pictures(label, count)
+        return self.root / name
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    """Folders of pictures under a temporary path."""
+    return Folders(tmp_path)

@@ -1,0 +1,88 @@
+"""An independent judge of class-conditional samples: a small network fitted on real pictures alone."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rasterwise.errors import InputError
+from rasterwise.splits import Split
+
+STEPS_AT_LEAST = 800
+EPOCHS = 3
+BATCH_SIZE = 128
+
+
+class Classifier(nn.Module):
+    """A small convolutional classifier of uint8 images ``(B, C, H, W)``.
+
+    Args:
+        shape: (channels, height, width) of the images.
+        classes: How many classes there are.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        channels, height, width = shape
+        layers: list[nn.Module] = []
+        for outputs in (32, 64, 128):
+            layers += [nn.Conv2d(channels, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+            channels = outputs
+            if min(height, width) >= 8:  # down to a map of 4 to 7, which keeps where things are
+                layers += [nn.MaxPool2d(2)]
+                height, width = height // 2, width // 2
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.LazyLinear(classes))
+        self(torch.zeros(2, *shape, dtype=torch.uint8))  # gives the last layer its size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(B, classes)``."""
+        return self.layers(images.float() / 127.5 - 1)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """The likeliest class of each image, int64 ``(B,)`` on the CPU."""
+        device = next(self.parameters()).device
+        return torch.cat([self(part.to(device)).argmax(1).cpu() for part in images.split(512)])
+
+
+def fit_classifier(
+    split: Split, shape: tuple[int, int, int], classes: int, device: torch.device, seed: int = 0
+) -> Classifier:
+    """Fit a classifier on a training split; it never sees another.
+
+    Args:
+        split: Images with labels.
+        shape: (channels, height, width).
+        classes: How many classes there are.
+        device: Where to fit it.
+        seed: Of the weights and the data order; the random state outside is left as it was.
+    """
+    if not classes:
+        raise InputError("the dataset has no class labels; a classifier needs them")
+    length = split.length or 0
+    steps = max(STEPS_AT_LEAST, EPOCHS * length // BATCH_SIZE)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        classifier = Classifier(shape, classes).to(device)
+        optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
+        batches = split.shuffled(BATCH_SIZE, seed=seed)
+        for _ in range(steps):
+            batch = next(batches).to(device)
+            assert batch.labels is not None
+            F.cross_entropy(classifier(batch.values), batch.labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+    return classifier.eval()
+
+
+def classifier_accuracy(classifier: Classifier, split: Split) -> float:
+    """The share of a split's images that the classifier calls by their label."""
+    right = total = 0
+    for batch in split.ordered(512):
+        assert batch.labels is not None
+        right += int((classifier.predict(batch.values) == batch.labels).sum())
+        total += len(batch)
+    return right / total

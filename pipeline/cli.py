@@ -1,0 +1,70 @@
+"""The command ``rasterwise``: a table of commands, each loaded only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+USAGE_ERROR = 2
+
+COMMANDS = {
+    "quickstart": (
+        "pipeline.quickstart",
+        "main",
+        "train both stages on built-in digits and draw some: start here",
+    ),
+    "train vqvae": ("stage1_vqvae.train", "main", "train a VQ-VAE on images"),
+    "encode": ("pipeline.encode", "main", "encode a dataset to codes with a trained VQ-VAE"),
+    "train prior": ("pipeline.train", "main_prior", "train a transformer prior on codes"),
+    "sample": ("pipeline.generate", "main_sample", "draw new images"),
+    "reconstruct": (
+        "pipeline.generate",
+        "main_reconstruct",
+        "show what is left of images after the tokenizer",
+    ),
+    "complete": ("pipeline.generate", "main_complete", "keep a part of images and draw the rest"),
+    "evaluate": ("pipeline.evaluate", "main", "measure a VQ-VAE or a pipeline on a test split"),
+}
+"""Each command with the module and function that run it, and what it does."""
+
+
+def usage() -> str:
+    """The help of the bare command."""
+    width = max(map(len, COMMANDS))
+    lines = [
+        "usage: rasterwise COMMAND [OPTIONS]",
+        "",
+        "Autoregressive image models, pixel by pixel and token by token.",
+        "",
+        *(f"  {name:<{width}}  {text}" for name, (_, _, text) in COMMANDS.items()),
+        "",
+        "rasterwise COMMAND --help shows a command's options. On your own images, in this order:",
+        "train vqvae, encode, train prior, sample.",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        from rasterwise import __version__
+
+        print(f"rasterwise {__version__}")
+        return 0
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if name in COMMANDS:
+            module, function, _ = COMMANDS[name]
+            return getattr(importlib.import_module(module), function)(words[count:], f"rasterwise {name}")
+    wanted = " ".join(words[:2]) if words[0] == "train" else words[0]
+    print(f"rasterwise: no command {wanted!r}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

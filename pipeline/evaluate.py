@@ -1,0 +1,164 @@
+"""What a trained VQ-VAE or a whole pipeline is worth on a test split: ``rasterwise evaluate``."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from pipeline.classifier import classifier_accuracy, fit_classifier
+from pipeline.image_pipeline import ImagePipeline
+from pipeline.models import open_tokenizer
+from rasterwise.command_line import run_command
+from rasterwise.data import DataConfig, ImageData, open_images
+from rasterwise.errors import InputError
+from rasterwise.likelihood_training import evaluate_likelihood
+from rasterwise.likelihoods import bits_per_dim
+from rasterwise.metrics import histogram_entropy_nats
+from rasterwise.pretrained import local_folder
+from rasterwise.progress import Progress
+from rasterwise.splits import Split
+from stage1_vqvae import VQVAE
+from stage1_vqvae.train import evaluate_vqvae
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a trained VQ-VAE or pipeline on every image of a test split.
+
+    Attributes:
+        source: A VQ-VAE's or a pipeline's folder, a run's folder, or a Hub id.
+        data: The images.
+        samples: Samples drawn for conditional_accuracy, shared out evenly over the classes (0: none).
+        seed: Of the samples and of the classifier that judges them.
+        batch_size: Images at once.
+        json: Print the report as JSON.
+    """
+
+    source: str
+    data: DataConfig = field(default_factory=DataConfig)
+    samples: int = 1000
+    seed: int = 0
+    batch_size: int = 128
+    json: bool = False
+
+
+def evaluate(options: Evaluate) -> dict[str, Any]:
+    """Run the command."""
+    folder = local_folder(options.source)
+    whole = (folder / "tokenizer").is_dir()
+    pipeline = ImagePipeline.from_pretrained(folder) if whole else None
+    tokenizer = pipeline.tokenizer if pipeline else open_tokenizer(folder)
+    with Progress("reading pictures", "picture") as progress:
+        data = open_images(options.data, progress)
+    tokenizer.grid(*data.shape)
+    if pipeline is None:
+        return {"source": options.source, **evaluate_tokenizer(tokenizer, data.test, options.batch_size)}
+    with Progress("sampling", "symbol") as progress:
+        report = evaluate_pipeline(
+            pipeline,
+            data,
+            samples=options.samples,
+            seed=options.seed,
+            batch_size=options.batch_size,
+            progress=progress,
+        )
+    return {"source": options.source, **report}
+
+
+def evaluate_tokenizer(tokenizer: Any, split: Split, batch_size: int = 128) -> dict[str, float]:
+    """Reconstruction and codebook metrics of a VQ-VAE; see ``evaluate_vqvae``."""
+    if not isinstance(tokenizer, VQVAE):
+        raise InputError(
+            f"a tokenizer of kind {tokenizer.kind!r} has no reconstruction to measure; give a VQ-VAE"
+        )
+    return evaluate_vqvae(
+        tokenizer, split, Accelerator(cpu=tokenizer.device.type == "cpu"), batch_size=batch_size
+    )
+
+
+def evaluate_pipeline(
+    pipeline: ImagePipeline,
+    data: ImageData,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    batch_size: int = 128,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Metrics of both stages and of what they draw.
+
+    Args:
+        pipeline: Tokenizer and model.
+        data: Both of its splits are used: the test split is measured, and the train split fits the judge.
+        samples: Class-conditional samples to judge; 0, or a model without classes, for none.
+        seed: Of samples and judge.
+        batch_size: Images at once.
+        progress: Of the sampling.
+
+    Returns:
+        nats_per_code (mean over the test split) and its standard error beside code_histogram_entropy_nats
+        (what codes cost if each is drawn by its frequency alone), accuracy, nll_nats a grid;
+        ``reconstruction`` from ``evaluate_vqvae``, with elbo_bits_per_dim under the trained prior where the
+        decoder is a likelihood; conditional_accuracy (share of samples at temperature 1 that a classifier
+        fitted on real training images calls by their class) beside classifier_accuracy (its accuracy on
+        real test images).
+    """
+    tokenizer, model = pipeline.tokenizer, pipeline.model
+    accelerator = Accelerator(cpu=model.device.type == "cpu")
+    likelihood = evaluate_likelihood(
+        model, data.test, accelerator, tokenizer=tokenizer, batch_size=batch_size
+    )
+    report: dict[str, Any] = {
+        "nats_per_code": likelihood["nats_per_symbol"],
+        "nats_per_code_standard_error": likelihood["nll_nats_standard_error"] / model.grid.size,
+        "code_histogram_entropy_nats": _code_entropy(pipeline, data.test, batch_size),
+        "code_accuracy": likelihood["accuracy"],
+        "nll_nats": likelihood["nll_nats"],
+        "test_images": likelihood["items"],
+    }
+    if isinstance(tokenizer, VQVAE):
+        reconstruction = evaluate_tokenizer(tokenizer, data.test, batch_size)
+        if "reconstruction_bits_per_dim" in reconstruction:
+            reconstruction["elbo_bits_per_dim"] = reconstruction[
+                "reconstruction_bits_per_dim"
+            ] + bits_per_dim(likelihood["nll_nats"], math.prod(data.shape))
+        report["reconstruction"] = reconstruction
+    classes = len(model.config.classes)
+    if samples and classes and data.classes:
+        if data.classes != model.config.classes:
+            raise InputError(
+                f"the dataset's classes are {data.classes[:5]}…, the model's {model.config.classes[:5]}…"
+            )
+        judge = fit_classifier(data.train, data.shape, classes, model.device, seed)
+        labels = torch.arange(classes).repeat_interleave(-(-samples // classes))
+        drawn = pipeline.sample(
+            len(labels), labels, seed=seed, batch_size=batch_size, output="tensor", progress=progress
+        )
+        report["samples"] = len(labels)
+        report["conditional_accuracy"] = float((judge.predict(drawn) == labels).double().mean())
+        report["classifier_accuracy"] = classifier_accuracy(judge, data.test)
+    return report
+
+
+@torch.no_grad()
+def _code_entropy(pipeline: ImagePipeline, split: Split, batch_size: int) -> float:
+    histogram = torch.zeros(pipeline.model.grid.levels)
+    for batch in split.ordered(batch_size):
+        symbols = pipeline.encode(batch.values).flatten().cpu()
+        histogram += torch.bincount(symbols, minlength=len(histogram))
+    return histogram_entropy_nats(histogram)
+
+
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command."""
+    return run_command(evaluate, Evaluate, arguments, program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

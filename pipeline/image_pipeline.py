@@ -1,0 +1,278 @@
+"""A tokenizer and an autoregressive model as one object: images to symbols, a likelihood, and images again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from pipeline.models import open_model, open_tokenizer
+from rasterwise.autoregressive import AutoregressiveModel
+from rasterwise.condition import Condition
+from rasterwise.errors import InputError
+from rasterwise.files import new_folder
+from rasterwise.images import Colour, Images, resized, to_picture, to_uint8
+from rasterwise.pretrained import CARD_NAME, local_folder, upload_folder
+from rasterwise.sampling import Sampling
+from rasterwise.tokenizer import ImageTokenizer
+
+Output = Literal["pil", "tensor", "numpy"]
+Labels: TypeAlias = int | str | Sequence[int | str] | Tensor | None
+
+
+class ImagePipeline:
+    """Encode, model, decode: every model here, on any tokenizer, used alike.
+
+    Args:
+        tokenizer: Turns images into symbols and back.
+        model: The distribution of the symbols, trained on this very tokenizer's.
+
+    Raises:
+        InputError: The model was trained on another tokenizer's symbols.
+
+    Example:
+        >>> from rasterwise.grid import Grid
+        >>> from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
+        >>> from stage2_prior import TransformerPrior, TransformerPriorConfig
+        >>> config = TransformerPriorConfig(grid=Grid(1, 4, 4, 2), width=16, heads=2, depth=1)
+        >>> pipeline = ImagePipeline(PixelTokenizer(PixelTokenizerConfig(levels=2)), TransformerPrior(config).eval())
+        >>> pipeline.sample(2, seed=0)[0].size
+        (4, 4)
+    """
+
+    def __init__(self, tokenizer: Any, model: AutoregressiveModel) -> None:
+        wanted = model.config.tokenizer
+        if wanted and wanted != tokenizer.fingerprint:
+            raise InputError(
+                f"the model was trained on the symbols of tokenizer {wanted[:12]}…, not of this one "
+                f"({tokenizer.fingerprint[:12]}…); use the tokenizer that its codes came from"
+            )
+        self.tokenizer: ImageTokenizer = tokenizer
+        self.model = model
+        self.image_shape: tuple[int, int, int] = tokenizer.image_shape(model.grid)
+        expected = tokenizer.grid(*self.image_shape)
+        if expected != model.grid:
+            raise InputError(f"the tokenizer gives grids of {expected}, the model was built for {model.grid}")
+
+    # ------------------------------------------------------------------------------------------ images
+
+    def encode(self, images: Images) -> Tensor:
+        """Images to symbols, int64 ``(B, C, H, W)``.
+
+        Args:
+            images: PIL pictures (fitted to the model's size), or uint8 tensors or arrays of that very size.
+        """
+        with torch.no_grad():
+            return self.tokenizer.encode(self._batch(images).to(self.model.device))
+
+    def decode(self, symbols: Tensor, output: Output = "pil") -> Any:
+        """Symbols to images: a list of PIL pictures, a uint8 tensor ``(B, C, H, W)`` or array ``(B, H, W, C)``."""
+        self.model.grid.check(symbols)
+        with torch.no_grad():
+            images = self.tokenizer.decode(symbols.to(self.model.device)).cpu()
+        return _as_output(images, output)
+
+    def reconstruct(self, images: Images, output: Output = "pil") -> Any:
+        """What is left of images after the tokenizer: encode, then decode."""
+        return self.decode(self.encode(images), output)
+
+    # -------------------------------------------------------------------------------------- likelihood
+
+    def log_prob(self, images: Images, labels: Labels = None) -> Tensor:
+        """Log-probability of the images' symbols in nats, ``(B,)``.
+
+        It is the image's own log-probability only where the tokenizer loses nothing; over VQ codes it is
+        nats of the code grid, not of the image.
+        """
+        symbols = self.encode(images)
+        with torch.no_grad():
+            return self.model.log_prob(symbols, self._condition(labels, len(symbols)))
+
+    # ---------------------------------------------------------------------------------------- sampling
+
+    def sample(
+        self,
+        n: int = 1,
+        labels: Labels = None,
+        *,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        batch_size: int = 64,
+        output: Output = "pil",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Any:
+        """Draw new images.
+
+        Args:
+            n: How many.
+            labels: A class for all of them, or n classes: numbers or names. None lets the model choose.
+            sampling: Temperature, top-k, top-p, guidance.
+            seed: Of the noise; the same seed gives the same images. None for a new one.
+            batch_size: How many are drawn at once.
+            output: "pil", "tensor" or "numpy".
+            progress: Called with (symbols drawn, symbols in all).
+        """
+        symbols = self.model.sample(
+            n,
+            self._condition(labels, n),
+            sampling=sampling,
+            generator=_generator(seed),
+            batch_size=batch_size,
+            progress=progress,
+        )
+        return self.decode(symbols, output)
+
+    def complete(
+        self,
+        images: Images,
+        keep: Tensor | np.ndarray,
+        labels: Labels = None,
+        *,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        batch_size: int = 64,
+        paste: bool = True,
+        output: Output = "pil",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Any:
+        """Keep a region of images and draw the rest.
+
+        A symbol is kept if all its pixels are. Drawing goes in raster order: what is drawn fits the kept
+        region above and to its left, and cannot foresee the one below.
+
+        Args:
+            images: As for ``encode``.
+            keep: bool ``(H, W)`` or ``(B, H, W)``: true where pixels are kept.
+            labels: As for ``sample``.
+            sampling: As for ``sample``.
+            seed: As for ``sample``.
+            batch_size: As for ``sample``.
+            paste: Put the original pixels of the kept region back over the decoded picture.
+            output: As for ``sample``.
+            progress: As for ``sample``.
+        """
+        originals = self._batch(images)
+        mask = torch.as_tensor(keep)
+        if (
+            mask.dtype != torch.bool
+            or tuple(mask.shape[-2:]) != self.image_shape[1:]
+            or mask.ndim not in (2, 3)
+        ):
+            height, width = self.image_shape[1:]
+            raise InputError(f"keep is {mask.dtype} {tuple(mask.shape)}, expected bool ({height}, {width})")
+        mask = mask.expand(len(originals), *self.image_shape[1:])[:, None]
+        grid = self.model.grid
+        block = (self.image_shape[1] // grid.height, self.image_shape[2] // grid.width)
+        kept_symbols = F.max_pool2d((~mask).float(), block) == 0
+        symbols = self.model.sample(
+            len(originals),
+            self._condition(labels, len(originals)),
+            sampling=sampling,
+            known=self.encode(originals).cpu(),
+            mask=kept_symbols.expand(-1, grid.channels, -1, -1),
+            generator=_generator(seed),
+            batch_size=batch_size,
+            progress=progress,
+        )
+        drawn = self.decode(symbols, "tensor")
+        return _as_output(torch.where(mask, originals, drawn) if paste else drawn, output)
+
+    # ------------------------------------------------------------------------------------------- files
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> Self:
+        """Open a folder that holds both stages (``tokenizer/`` and ``model/``), a prior's run, or a Hub id."""
+        folder = local_folder(source, revision)
+        for part in ("tokenizer", "model"):
+            if not (folder / part).is_dir():
+                raise InputError(f"{folder} holds no {part}/, expected a pipeline's folder or a prior's run")
+        return cls(open_tokenizer(folder / "tokenizer"), open_model(folder / "model"))
+
+    def save_pretrained(self, folder: str | Path, *, card: str = "") -> Path:
+        """Save both stages to one folder, which appears whole or not at all."""
+        folder = Path(folder)
+        if folder.exists() and not (folder / "tokenizer").is_dir() and any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty and holds no pipeline; save to a new folder")
+        with new_folder(folder) as pending:
+            self.tokenizer.save_pretrained(pending / "tokenizer")  # type: ignore[attr-defined]
+            self.model.save_pretrained(pending / "model")
+            (pending / CARD_NAME).write_text(
+                f"---\nlibrary_name: rasterwise\ntags:\n- rasterwise\n---\n\n# {self.model.kind} on "
+                f"{self.tokenizer.kind}\n\nOpen it with `pipeline.ImagePipeline.from_pretrained`.\n\n{card}\n",  # type: ignore[attr-defined]
+                encoding="utf-8",
+            )
+        return folder
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, card: str = "") -> str:
+        """Upload to the Hugging Face Hub; returns the address."""
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as temporary:
+            return upload_folder(
+                self.save_pretrained(Path(temporary) / "pipeline", card=card), repo_id, private
+            )
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move both stages to a device."""
+        self.model.to(device)
+        self.tokenizer.to(device)  # type: ignore[attr-defined]
+        return self
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    def _batch(self, images: Images) -> Tensor:
+        channels, height, width = self.image_shape
+        colour: Colour = "grey" if channels == 1 else "rgb"
+        if isinstance(images, Image.Image):
+            images = [images]
+        if isinstance(images, Sequence):
+            images = [resized(one, height, width) if isinstance(one, Image.Image) else one for one in images]
+        batch = to_uint8(images, colour)
+        if tuple(batch.shape[1:]) != self.image_shape:
+            found = "×".join(map(str, batch.shape[2:]))
+            raise InputError(f"images are {found}, this model's are {height}×{width}; resize them")
+        return batch
+
+    def _condition(self, labels: Labels, n: int) -> Condition | None:
+        if labels is None:
+            return None
+        if isinstance(labels, Tensor):
+            labels = labels.tolist()
+        if isinstance(labels, int | str):
+            labels = [labels] * n
+        if len(labels) != n:
+            raise InputError(f"{len(labels)} labels for {n} images; give one for all, or one each")
+        return Condition(torch.tensor([class_number(label, self.model.config.classes) for label in labels]))
+
+
+def class_number(label: int | str, classes: Sequence[str]) -> int:
+    """The number of a class given by number or name; names come first."""
+    if not classes:
+        raise InputError("the model was trained without classes; leave the label out")
+    if str(label) in classes and isinstance(label, str):
+        return list(classes).index(label)
+    if str(label).isdigit() and int(label) < len(classes):
+        return int(label)
+    names = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
+    raise InputError(f"label {label!r} is out of range, expected 0 to {len(classes) - 1}, or a name: {names}")
+
+
+def _generator(seed: int | None) -> torch.Generator:
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
+
+
+def _as_output(images: Tensor, output: Output) -> Any:
+    if output == "tensor":
+        return images
+    return images.movedim(1, 3).numpy() if output == "numpy" else [to_picture(image) for image in images]

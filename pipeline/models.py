@@ -1,0 +1,41 @@
+"""The one table that knows every model and tokenizer by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rasterwise.errors import InputError
+from rasterwise.pretrained import model_folder, read_kind
+
+
+def tokenizer_classes() -> dict[str, type]:
+    """Every tokenizer by its kind."""
+    from rasterwise.tokenizer import PixelTokenizer
+    from stage1_vqvae import VQVAE
+
+    return {"pixels": PixelTokenizer, "vqvae": VQVAE}
+
+
+def model_classes() -> dict[str, type]:
+    """Every autoregressive model by its kind."""
+    from stage2_prior import TransformerPrior
+
+    return {"transformer-prior": TransformerPrior}
+
+
+def open_tokenizer(source: str | Path) -> Any:
+    """Open any tokenizer's folder, a training run's folder, or a Hub id."""
+    return _open(source, tokenizer_classes(), "tokenizer")
+
+
+def open_model(source: str | Path) -> Any:
+    """Open any autoregressive model's folder, a training run's folder, or a Hub id."""
+    return _open(source, model_classes(), "model")
+
+
+def _open(source: str | Path, classes: dict[str, type], what: str) -> Any:
+    kind = read_kind(source)
+    if kind not in classes:
+        raise InputError(f"{model_folder(source)} holds a {kind!r}, expected a {what}: {', '.join(classes)}")
+    return classes[kind].from_pretrained(source)  # type: ignore[attr-defined]

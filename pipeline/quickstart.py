@@ -1,0 +1,121 @@
+"""Both stages on real digits in a few minutes: ``rasterwise quickstart``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.evaluate import evaluate_pipeline
+from pipeline.image_pipeline import ImagePipeline
+from pipeline.train import train_prior_with_pictures
+from rasterwise.codes import encode_dataset
+from rasterwise.command_line import run_command
+from rasterwise.data import DataConfig, open_images
+from rasterwise.images import save_picture
+from rasterwise.likelihood_training import sample_picture
+from rasterwise.progress import Progress
+from rasterwise.runs import RunFolder
+from rasterwise.training import TrainingConfig
+from stage1_vqvae import VQVAE, VQVAEConfig
+from stage1_vqvae.train import TrainVQVAE, reconstruction_picture, train_vqvae
+from stage2_prior import TransformerPriorConfig
+from stage2_prior.train import TrainPrior
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Train both stages on 1,797 real handwritten digits, and draw new ones.
+
+    Attributes:
+        output: The folder for everything it makes; run again, it goes on from there or shows the report.
+        force: Delete what is in the folder and start anew.
+        json: Print the report as JSON.
+    """
+
+    output: Path = Path("runs/quickstart")
+    force: bool = False
+    json: bool = False
+
+
+def vqvae_recipe(output: Path) -> TrainVQVAE:
+    """Stage 1 on digits: 8×8 pictures to 4×4 codes. The report of ``rasterwise quickstart`` is its score."""
+    return TrainVQVAE(
+        output=output,
+        data=DataConfig(dataset="digits"),
+        model=VQVAEConfig(factor=2, codebook_size=64, code_width=16, width=64, blocks=2),
+        training=TrainingConfig(
+            steps=1200, batch_size=128, learning_rate=2e-3, ema_decay=0.99, evaluate_every=300
+        ),
+    )
+
+
+def prior_recipe(codes: Path, output: Path) -> TrainPrior:
+    """Stage 2 on digits: a small transformer over 16 codes."""
+    return TrainPrior(
+        codes=codes,
+        output=output,
+        model=TransformerPriorConfig(depth=4, width=128, heads=4, dropout=0.2),
+        training=TrainingConfig(
+            steps=1500, batch_size=128, learning_rate=1e-3, weight_decay=0.1, evaluate_every=300
+        ),
+    )
+
+
+def quickstart(options: Quickstart) -> dict[str, Any]:
+    """Run the command; returns the report, which is also written to ``report.json``."""
+    began = time.monotonic()
+    run = RunFolder.claim(options.output, "quickstart", options, force=options.force)
+    if run.report:
+        return run.report
+    stages = vqvae_recipe(options.output / "vqvae")
+    data = open_images(stages.data)
+    with Progress("quickstart") as say:
+        say.line(f"1/4 training a VQ-VAE on {data.train.length} digits")
+        stage1 = train_vqvae(stages)
+        if stage1.get("stopped"):
+            return stage1
+        say.line("2/4 encoding them")
+        vqvae = VQVAE.from_pretrained(stages.output)
+        codes = encode_dataset(vqvae, data, options.output / "codes")
+        say.line("3/4 training a transformer prior on the codes")
+        stage2 = train_prior_with_pictures(prior_recipe(codes.folder, options.output / "prior"))
+        if stage2.get("stopped"):
+            return stage2
+        say.line("4/4 drawing digits, and judging them with a classifier fitted on real ones")
+    pipeline = ImagePipeline.from_pretrained(options.output / "prior")
+    measured = evaluate_pipeline(pipeline, data)
+    with torch.no_grad():
+        save_picture(
+            sample_picture(pipeline.model, pipeline.tokenizer.decode), options.output / "samples.png"
+        )
+        shown = next(iter(data.test.ordered(32))).values
+        save_picture(reconstruction_picture(vqvae, shown), options.output / "reconstructions.png")
+    report = {
+        "samples_picture": str(options.output / "samples.png"),
+        "reconstructions_picture": str(options.output / "reconstructions.png"),
+        "pipeline": str(options.output / "prior"),
+        **measured,
+        "seconds": {
+            "vqvae": stage1["seconds"],
+            "prior": stage2["seconds"],
+            "in_all": round(time.monotonic() - began, 1),
+        },
+        "device": stage1["device"],
+    }
+    run.finish(report)
+    return report
+
+
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command."""
+    return run_command(quickstart, Quickstart, arguments, program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Train a transformer prior: ``rasterwise train prior``, or ``python -m stage2_prior.train`` under torchrun."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rasterwise.codes import open_codes
+from rasterwise.command_line import run_command
+from rasterwise.likelihood_training import Decode, train_on_codes
+from rasterwise.runs import RunFolder
+from rasterwise.training import TrainingConfig, start_accelerator
+from stage2_prior.transformer import TransformerPrior, TransformerPriorConfig
+
+
+@dataclass(frozen=True)
+class TrainPrior:
+    """Train a transformer prior on a dataset of codes.
+
+    Attributes:
+        codes: The codes' folder, from `rasterwise encode`.
+        output: The run's folder; with the tokenizer in it, it is a whole pipeline.
+        model: The transformer.
+        training: How it is trained.
+        label_dropout: Share of labels hidden in training, so that guidance has an unconditional model.
+        force: Delete a run that is in the output folder and start anew.
+        json: Print the report as JSON.
+    """
+
+    codes: Path = Path("runs/codes")
+    output: Path = Path("runs/prior")
+    model: TransformerPriorConfig = field(default_factory=TransformerPriorConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    label_dropout: float = 0.1
+    force: bool = False
+    json: bool = False
+
+
+def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, Any]:
+    """Run the command; returns the run's report.
+
+    Args:
+        options: The flags.
+        decode: The tokenizer's, for sample pictures as the training goes; this room knows no tokenizer.
+    """
+    accelerator = start_accelerator(options.training)
+    codes = open_codes(options.codes)
+    config = dataclasses.replace(
+        options.model, grid=codes.key.grid, classes=codes.key.classes, tokenizer=codes.key.tokenizer
+    )
+    options = dataclasses.replace(options, model=config)
+    main = accelerator.is_main_process
+    run = RunFolder.claim(options.output, "train prior", options, force=options.force, main=main)
+    accelerator.wait_for_everyone()
+    if run.report:
+        return run.report
+    return train_on_codes(
+        TransformerPrior(config),
+        codes,
+        options.training,
+        run,
+        accelerator,
+        label_dropout=options.label_dropout,
+        decode=decode,
+    )
+
+
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command, without sample pictures."""
+    return run_command(train_prior, TrainPrior, arguments, program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""From logits to symbols."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from rasterwise.errors import InputError
+from rasterwise.sampling import Sampling, draw
+
+LOGITS = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64))
+
+
+def test_default_is_the_model_itself() -> None:
+    """Temperature 1, no top-k and no top-p change nothing."""
+    torch.testing.assert_close(Sampling().probabilities(LOGITS), LOGITS.exp())
+
+
+def test_temperature() -> None:
+    """Probabilities go as p^(1/T); 0 takes the likeliest."""
+    expected = LOGITS.exp().square() / LOGITS.exp().square().sum()
+    torch.testing.assert_close(Sampling(temperature=0.5).probabilities(LOGITS), expected)
+    assert Sampling(temperature=0).probabilities(LOGITS).tolist() == [[1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "kept"),
+    [
+        (Sampling(top_k=2), 2),
+        (Sampling(top_k=99), 4),
+        (Sampling(top_p=0.39), 1),
+        (Sampling(top_p=0.41), 2),
+        (Sampling(top_p=0.95), 4),
+        (Sampling(top_p=1e-9), 1),
+        (Sampling(top_k=3, top_p=0.9), 3),  # of the three left, 0.444 + 0.333 is below 0.9
+        (Sampling(top_k=3, top_p=0.7), 2),
+        (Sampling(temperature=0.1, top_p=0.9), 1),
+    ],
+)
+def test_what_top_k_and_top_p_keep(sampling: Sampling, kept: int) -> None:
+    """The likeliest symbols stay, in proportion, and sum to 1."""
+    probabilities = sampling.probabilities(LOGITS)
+    assert int((probabilities > 0).sum()) == kept
+    assert probabilities.sum().item() == pytest.approx(1)
+    if sampling.temperature == 1:
+        expected = LOGITS.exp()[:, :kept] / LOGITS.exp()[:, :kept].sum()
+        torch.testing.assert_close(probabilities[:, :kept], expected)
+
+
+def test_top_k_keeps_exactly_k_of_equals() -> None:
+    """Ties do not let more than k symbols through."""
+    assert int((Sampling(top_k=2).probabilities(torch.zeros(1, 5)) > 0).sum()) == 2
+
+
+def test_draw_follows_the_probabilities_and_never_takes_a_zero() -> None:
+    """Chi-square over 40,000 draws; zeros at both ends and in the middle are never drawn."""
+    probabilities = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0]).expand(40_000, -1)
+    uniform = torch.rand(40_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    counts = torch.bincount(draw(probabilities, uniform), minlength=6)
+    assert counts[[0, 2, 5]].sum() == 0
+    assert chisquare(counts[[1, 3, 4]], [20_000, 12_000, 8_000]).pvalue > 1e-4
+
+
+def test_draw_at_the_ends_of_the_noise() -> None:
+    """Noise of 0 and of just below 1 fall on the first and the last symbol that has mass."""
+    probabilities = torch.tensor([[0.0, 0.1, 0.9, 0.0]] * 2)
+    assert draw(probabilities, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"), [({"temperature": -1.0}, "temperature"), ({"top_k": -1}, "top_k"), ({"top_p": 0.0}, "top_p")]
+)
+def test_impossible_settings_are_refused(setting: dict[str, float], name: str) -> None:
+    """The message names the setting."""
+    with pytest.raises(InputError, match=name):
+        Sampling(**setting)  # type: ignore[arg-type]
