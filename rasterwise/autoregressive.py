@@ -94,6 +94,9 @@ class AutoregressiveModel(Pretrained):
 
     A subclass implements ``embed``, ``logits_from`` and ``decoder``; scoring, sampling and completion are
     here and the same for all.
+
+    Attributes:
+        takes_spatial: Whether it can be told a map as well as a label.
     """
 
     config: AutoregressiveConfig

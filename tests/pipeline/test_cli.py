@@ -1,0 +1,255 @@
+"""The command ``rasterwise``: the whole chain, its help, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.cli import COMMANDS
+from pipeline.cli import main as rasterwise
+from tests.conftest import TINY_PRIOR, TINY_VQVAE, Chain, Folders
+
+
+def failed(capsys: pytest.CaptureFixture[str], *command: object) -> str:
+    """Run a command that must end with status 2 and one line; returns the line."""
+    capsys.readouterr()
+    assert rasterwise([str(word) for word in command]) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("rasterwise: ")]
+    assert captured.out == ""
+    assert len(lines) == 1
+    return lines[0]
+
+
+def succeeded(capsys: pytest.CaptureFixture[str], *command: object) -> dict[str, object]:
+    """Run a command that must work; returns its JSON report."""
+    capsys.readouterr()
+    assert rasterwise([*(str(word) for word in command), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+# ------------------------------------------------------------------------------------------- what works
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """The bare command and --help; heavy libraries are not loaded for it."""
+    assert rasterwise([]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+    code = "import sys; from pipeline.cli import main; main(['--help']); print([m for m in ('torch', 'tyro', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its own name, what it does, and a line for every flag."""
+    with pytest.raises(SystemExit) as caught:
+        rasterwise([*name.split(), "--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"usage: rasterwise {name}" in shown
+    assert "--json" in shown
+
+
+def test_sample(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One picture of them all, the same for the same seed; or a folder with a file each."""
+    pictures = []
+    for number, seed in enumerate((3, 3, 4)):
+        output = tmp_path / f"{number}.png"
+        report = succeeded(capsys, "sample", "--pipeline", chain.prior, "--n", 20, "--seed", seed, "--output", output)
+        assert report["images"] == 20
+        pictures.append(np.asarray(Image.open(output)))
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+    folder = tmp_path / "files"
+    succeeded(
+        capsys, "sample", "--pipeline", chain.prior, "--n", 3, "--label", "7", "1", "--output", folder,
+        "--temperature", 0.9, "--top-k", 8, "--top-p", 0.9, "--guidance", 1.5,
+    )  # fmt: skip
+    assert sorted(path.name for path in folder.iterdir()) == ["00000.png", "00001.png", "00002.png"]
+    assert Image.open(folder / "00000.png").size == (8, 8)
+
+
+def test_reconstruct_and_complete(
+    chain: Chain, folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures of any size and colour go in."""
+    files = sorted(folders.pictures("mine", 3).iterdir())
+    for source in (chain.vqvae, chain.prior):
+        output = tmp_path / "reconstructions.png"
+        report = succeeded(capsys, "reconstruct", "--source", source, "--images", *files, "--output", output)
+        assert (report["images"], report["size"]) == (3, 16)
+        assert Image.open(output).size[0] > 100
+    for keep in ("top", "bottom", "left", "right"):
+        output = tmp_path / f"{keep}.png"
+        succeeded(
+            capsys, "complete", "--pipeline", chain.prior, "--images", *files[:2], "--keep", keep, "--n", 2,
+            "--label", "5", "--output", output,
+        )  # fmt: skip
+        assert Image.open(output).size[0] > 100
+
+
+def test_evaluate(chain: Chain, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A VQ-VAE by its reconstructions; a pipeline by its likelihood and its samples."""
+    monkeypatch.setattr("pipeline.classifier.STEPS_AT_LEAST", 20)
+    report = succeeded(capsys, "evaluate", "--source", chain.vqvae)
+    assert {"psnr_db", "codebook_usage"} <= report.keys()
+    report = succeeded(capsys, "evaluate", "--source", chain.prior, "--samples", 20)
+    assert report["test_images"] == 360
+    assert report["samples"] == 20
+    assert 0 <= report["conditional_accuracy"] <= 1  # type: ignore[operator]
+    assert report["nats_per_code"] * 16 == pytest.approx(report["nll_nats"])  # type: ignore[operator]
+
+
+def test_own_pictures_from_end_to_end(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder with class folders, RGB, not square: every stage without a change of code, ELBO included."""
+    dataset = folders.classes("animals", 20)
+    vqvae, codes, prior = (tmp_path / name for name in ("vqvae", "codes", "prior"))
+    succeeded(
+        capsys, "train", "vqvae", "--dataset", dataset, "--output", vqvae, *TINY_VQVAE, "--factor=4",
+        "--likelihood=logistic", "--steps=4", "--batch-size=8",
+    )  # fmt: skip
+    succeeded(capsys, "encode", "--dataset", dataset, "--tokenizer", vqvae, "--output", codes)
+    succeeded(capsys, "train", "prior", "--codes", codes, "--output", prior, *TINY_PRIOR, "--steps=4", "--batch-size=8")
+    assert list((prior / "pictures").iterdir())
+    report = succeeded(capsys, "evaluate", "--source", prior, "--dataset", dataset, "--samples", 0)
+    reconstruction = report["reconstruction"]
+    assert reconstruction["elbo_bits_per_dim"] > reconstruction["reconstruction_bits_per_dim"]  # type: ignore[index]
+    succeeded(capsys, "sample", "--pipeline", prior, "--label", "dog", "--n", 2, "--output", tmp_path / "dogs")
+    assert Image.open(tmp_path / "dogs" / "00000.png").size == (20, 16)
+
+
+def test_streaming_from_end_to_end(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--streaming trains and encodes without knowing how many pictures there are."""
+    dataset = folders.pictures("plain", 30)
+    settings = [*TINY_VQVAE, "--streaming", "--steps=3", "--batch-size=8", "--evaluate-every=3"]
+    succeeded(capsys, "train", "vqvae", "--dataset", dataset, "--output", tmp_path / "vqvae", *settings)
+    report = succeeded(
+        capsys, "encode", "--dataset", dataset, "--streaming", "--tokenizer", tmp_path / "vqvae",
+        "--output", tmp_path / "codes",
+    )  # fmt: skip
+    assert (report["train_images"], report["test_images"]) == (27, 3)
+
+
+# ---------------------------------------------------------------------------------- what a user can mend
+
+
+def test_no_such_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """The message lists the commands."""
+    assert "no command 'paint'" in failed(capsys, "paint")
+    assert "no command 'train pixels-please'" in failed(capsys, "train", "pixels-please")
+
+
+def test_bad_datasets(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No such folder or split; no pictures in it; one that does not decode: nothing is written."""
+    output = tmp_path / "run"
+    train = ["train", "vqvae", "--output", output, *TINY_VQVAE]
+    assert "does not exist" in failed(capsys, *train, "--dataset", tmp_path / "absent")
+    (tmp_path / "nothing").mkdir()
+    assert "is empty" in failed(capsys, *train, "--dataset", tmp_path / "nothing")
+    mine = folders.pictures("mine", 12)
+    assert "no split 'night'" in failed(capsys, *train, "--dataset", mine, "--train-split", "night")
+    assert "columns are" in failed(capsys, *train, "--dataset", mine, "--image-column", "photo")
+    (mine / "005.png").write_bytes(b"no picture")
+    assert "005.png) does not decode" in failed(capsys, *train, "--dataset", mine)
+    assert not output.exists()
+
+
+def test_a_size_that_the_factor_does_not_divide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Digits are 8×8; factor 16 needs more. Nothing is written."""
+    line = failed(capsys, "train", "vqvae", "--output", tmp_path / "run", *TINY_VQVAE, "--factor=16")
+    assert "8×8, which factor 16 does not divide" in line
+    assert "--size 16" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_label_out_of_range(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By number and by name; no picture is written."""
+    for label in ("10", "cat"):
+        line = failed(capsys, "sample", "--pipeline", chain.prior, "--label", label, "--output", tmp_path / "x.png")
+        assert f"label '{label}' is out of range, expected 0 to 9" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_broken_checkpoints(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that is absent, lacks a file, is cut short, or is of another kind."""
+    assert "is no folder" in failed(capsys, "sample", "--pipeline", tmp_path / "absent")
+    assert "holds no tokenizer/" in failed(capsys, "sample", "--pipeline", chain.vqvae)
+    assert "expected a tokenizer" in failed(capsys, "encode", "--tokenizer", chain.prior / "model")
+    broken = tmp_path / "broken"
+    shutil.copytree(chain.prior, broken)
+    weights = broken / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "cut short" in failed(capsys, "sample", "--pipeline", broken)
+    weights.unlink()
+    assert "holds no model.safetensors" in failed(capsys, "sample", "--pipeline", broken)
+    shutil.copytree(chain.vqvae / "model", broken / "model", dirs_exist_ok=True)
+    assert "holds a 'vqvae', expected a model" in failed(capsys, "sample", "--pipeline", broken)
+
+
+def test_a_prior_with_another_tokenizer(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipeline whose tokenizer was exchanged."""
+    assert rasterwise(["train", "vqvae", f"--output={tmp_path / 'other'}", *TINY_VQVAE, "--seed=1"]) == 0
+    mixed = tmp_path / "mixed"
+    shutil.copytree(chain.prior, mixed)
+    shutil.rmtree(mixed / "tokenizer")
+    shutil.copytree(tmp_path / "other" / "model", mixed / "tokenizer")
+    assert "trained on the symbols of tokenizer" in failed(capsys, "sample", "--pipeline", mixed)
+    line = failed(capsys, "encode", "--tokenizer", tmp_path / "other", "--output", chain.codes)
+    assert "codes of another tokenizer" in line
+
+
+def test_an_output_that_is_taken(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another run, or somebody's files: left as they are."""
+    line = failed(capsys, "train", "vqvae", "--output", chain.vqvae, *TINY_VQVAE, "--width=32")
+    assert "holds a run with model.width = 16, not 32" in line
+    line = failed(capsys, "train", "prior", "--codes", chain.codes, "--output", chain.vqvae, *TINY_PRIOR)
+    assert "holds a run of 'train vqvae'" in line
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert "holds no run" in failed(capsys, "train", "vqvae", "--output", tmp_path, *TINY_VQVAE)
+    assert "is not empty" in failed(capsys, "sample", "--pipeline", chain.prior, "--output", tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_full_disk(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, status 2, and the model that was there opens as before."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs rights that this user has not")
+    try:
+        line = failed(
+            capsys, "train", "vqvae", "--output", disk / "run", *TINY_VQVAE, "--width=64", "--evaluate-every=1"
+        )
+        assert "the disk is full" in line
+        assert not list((disk / "run").glob("**/.*pending*"))
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_pictures_that_cannot_be_read(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Absent files and files that are no pictures, named."""
+    command = ["reconstruct", "--source", chain.vqvae, "--output", tmp_path / "x.png", "--images"]
+    assert "absent.png does not exist" in failed(capsys, *command, tmp_path / "absent.png")
+    (tmp_path / "note.txt").write_text("no picture")
+    assert "note.txt does not decode" in failed(capsys, *command, tmp_path / "note.txt")
+
+
+def test_training_under_torchrun_with_two_processes(tmp_path: Path) -> None:
+    """Both stages' modules run in two processes, which end with one model and count every image once."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    settings = [*TINY_VQVAE, "--device=cpu", "--steps=4", "--evaluate-every=4", f"--output={tmp_path / 'vqvae'}", "--json"]
+    done = subprocess.run([*command, "stage1_vqvae.train", *settings], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads(done.stdout)
+    assert report["test"]["items"] == 360
+    assert torch.isfinite(torch.tensor(report["test"]["psnr_db"]))

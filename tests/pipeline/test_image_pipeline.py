@@ -1,0 +1,146 @@
+"""Tokenizer and model as one object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import ImagePipeline
+from rasterwise.condition import Condition
+from rasterwise.data import DataConfig, open_images
+from rasterwise.errors import InputError
+from rasterwise.grid import Grid
+from rasterwise.sampling import Sampling
+from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
+from stage1_vqvae import VQVAE
+from stage2_prior import TransformerPrior, TransformerPriorConfig
+from tests.conftest import Chain
+
+
+@pytest.fixture(scope="module")
+def pipeline(chain: Chain) -> ImagePipeline:
+    return ImagePipeline.from_pretrained(chain.prior)
+
+
+@pytest.fixture(scope="module")
+def digits() -> torch.Tensor:
+    return next(open_images(DataConfig()).test.ordered(6)).values
+
+
+def test_images_in_every_form(pipeline: ImagePipeline, digits: torch.Tensor) -> None:
+    """Tensors, arrays and PIL pictures give the same codes; PIL pictures of other sizes are fitted."""
+    expected = pipeline.encode(digits)
+    pictures = [Image.fromarray(image[0].numpy()) for image in digits]
+    for form in (pictures, digits.numpy(), digits.movedim(1, 3).numpy(), [picture.convert("RGB") for picture in pictures]):
+        assert torch.equal(pipeline.encode(form), expected)
+    assert pipeline.encode(pictures[0]).shape == (1, 1, 4, 4)
+    assert pipeline.encode(Image.new("RGB", (300, 200))).shape == (1, 1, 4, 4)
+
+
+def test_images_out_in_every_form(pipeline: ImagePipeline) -> None:
+    """The same pictures as PIL, tensor and array."""
+    tensor = pipeline.sample(3, seed=1, output="tensor")
+    array = pipeline.sample(3, seed=1, output="numpy")
+    pictures = pipeline.sample(3, seed=1)
+    assert tensor.shape == (3, 1, 8, 8)
+    assert array.shape == (3, 8, 8, 1)
+    assert np.array_equal(array[..., 0], tensor[:, 0].numpy())
+    assert all(np.array_equal(np.asarray(picture), image) for picture, image in zip(pictures, tensor[:, 0], strict=True))
+
+
+def test_sample_is_codes_decoded(pipeline: ImagePipeline) -> None:
+    """The walk over the codes with the seed's noise, then the tokenizer's decoder."""
+    condition = Condition(torch.tensor([3, 3]))
+    codes = pipeline.model.sample(2, condition, generator=torch.Generator().manual_seed(4))
+    expected = pipeline.tokenizer.decode(codes)
+    assert torch.equal(pipeline.sample(2, 3, seed=4, output="tensor"), expected)
+    assert torch.equal(pipeline.sample(2, "3", seed=4, output="tensor"), expected)
+    assert torch.equal(pipeline.sample(2, ["3", 3], seed=4, output="tensor"), expected)
+
+
+def test_seeds(pipeline: ImagePipeline) -> None:
+    """A seed repeats; no seed is a new one each time; batching changes nothing."""
+    assert torch.equal(pipeline.sample(5, seed=1, output="tensor"), pipeline.sample(5, seed=1, batch_size=2, output="tensor"))
+    assert not torch.equal(pipeline.sample(5, output="tensor"), pipeline.sample(5, output="tensor"))
+
+
+def test_reconstruct_and_log_prob(pipeline: ImagePipeline, digits: torch.Tensor) -> None:
+    """Both go through the tokenizer's codes."""
+    codes = pipeline.tokenizer.encode(digits)
+    assert torch.equal(pipeline.reconstruct(digits, "tensor"), pipeline.tokenizer.decode(codes))
+    labels = [1, 2, 3, 4, 5, 6]
+    with torch.no_grad():
+        expected = pipeline.model.log_prob(codes, Condition(torch.tensor(labels)))
+    torch.testing.assert_close(pipeline.log_prob(digits, labels), expected)
+    assert not torch.equal(pipeline.log_prob(digits), expected)
+
+
+def test_complete_keeps_what_it_should(pipeline: ImagePipeline, digits: torch.Tensor) -> None:
+    """Kept pixels stay; a code is kept only if all its pixels are; the rest is drawn."""
+    keep = torch.zeros(8, 8, dtype=torch.bool)
+    keep[:5] = True  # two rows of codes, and half of the third
+    completed = pipeline.complete(digits, keep, seed=0, output="tensor")
+    assert torch.equal(completed[:, :, :5], digits[:, :, :5])
+    assert not torch.equal(completed[:, :, 5:], digits[:, :, 5:])
+    codes = pipeline.encode(digits)
+    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask[:, :2] = True
+    drawn = pipeline.model.sample(6, known=codes, mask=mask, generator=torch.Generator().manual_seed(0))
+    expected = pipeline.decode(drawn, "tensor")
+    assert torch.equal(pipeline.complete(digits, keep, seed=0, paste=False, output="tensor"), expected)
+    assert torch.equal(pipeline.complete(digits, ~torch.zeros(8, 8, dtype=torch.bool), output="tensor"), digits)
+
+
+def test_saved_as_one_folder(pipeline: ImagePipeline, digits: torch.Tensor, tmp_path: Path) -> None:
+    """Both stages come back from one folder and give the same."""
+    loaded = ImagePipeline.from_pretrained(pipeline.save_pretrained(tmp_path / "pipeline"))
+    assert torch.equal(loaded.log_prob(digits), pipeline.log_prob(digits))
+    assert torch.equal(loaded.sample(2, seed=0, output="tensor"), pipeline.sample(2, seed=0, output="tensor"))
+    assert {path.name for path in (tmp_path / "pipeline").iterdir()} == {"README.md", "model", "tokenizer"}
+
+
+def test_any_model_stands_on_any_tokenizer() -> None:
+    """A transformer over binary pixels is a pipeline too, and its likelihood is the image's own."""
+    tokenizer = PixelTokenizer(PixelTokenizerConfig(levels=2))
+    model = TransformerPrior(TransformerPriorConfig(grid=Grid(1, 4, 4, 2), depth=1, width=16, heads=2)).eval()
+    pipeline = ImagePipeline(tokenizer, model)
+    assert pipeline.image_shape == (1, 4, 4)
+    assert set(pipeline.sample(4, seed=0, output="tensor").unique().tolist()) <= {0, 255}
+
+
+def test_a_prior_refuses_another_tokenizer(chain: Chain) -> None:
+    """By fingerprint: one weight is enough."""
+    tokenizer = VQVAE.from_pretrained(chain.vqvae)
+    model = TransformerPrior.from_pretrained(chain.prior)
+    ImagePipeline(tokenizer, model)
+    with torch.no_grad():
+        next(tokenizer.parameters()).view(-1)[0] += 1e-3
+    with pytest.raises(InputError, match="trained on the symbols of tokenizer"):
+        ImagePipeline(tokenizer, model)
+
+
+def test_refusals(pipeline: ImagePipeline, digits: torch.Tensor, tmp_path: Path, chain: Chain) -> None:
+    """Labels, sizes, masks, temperatures and folders that do not fit."""
+    with pytest.raises(InputError, match="label 10 is out of range, expected 0 to 9"):
+        pipeline.sample(1, 10)
+    with pytest.raises(InputError, match="label 'cat' is out of range"):
+        pipeline.sample(1, "cat")
+    with pytest.raises(InputError, match="2 labels for 3 images"):
+        pipeline.sample(3, [1, 2])
+    with pytest.raises(InputError, match="this model's are 8×8"):
+        pipeline.encode(torch.zeros(1, 1, 9, 9, dtype=torch.uint8))
+    with pytest.raises(InputError, match=r"expected bool \(8, 8\)"):
+        pipeline.complete(digits, torch.ones(8, 8))
+    with pytest.raises(InputError, match="guidance"):
+        pipeline.sample(1, sampling=Sampling(guidance=2.0))
+    with pytest.raises(InputError, match="at least 1"):
+        pipeline.sample(0)
+    with pytest.raises(InputError, match="holds no tokenizer/"):
+        ImagePipeline.from_pretrained(chain.vqvae)
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(InputError, match="holds no pipeline"):
+        pipeline.save_pretrained(tmp_path)

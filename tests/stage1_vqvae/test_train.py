@@ -1,0 +1,54 @@
+"""Stage 1's evaluation and its command."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from rasterwise.metrics import psnr_db
+from rasterwise.splits import tensor_split
+from stage1_vqvae import VQVAE, VQVAEConfig
+from stage1_vqvae.train import evaluate_vqvae, main
+from tests.conftest import TINY_VQVAE
+
+
+def test_evaluation_counts_every_image_once() -> None:
+    """Whatever the batch size; the error is pooled and the histogram is of all codes."""
+    images = torch.randint(256, (21, 1, 8, 8), dtype=torch.uint8)
+    model = VQVAE(VQVAEConfig(factor=2, codebook_size=8, code_width=4, width=16, blocks=1, likelihood="logistic"))
+    model(images)
+    model.eval()
+    whole = evaluate_vqvae(model, tensor_split(images), Accelerator(cpu=True), batch_size=21)
+    parts = evaluate_vqvae(model, tensor_split(images), Accelerator(cpu=True), batch_size=4)
+    assert parts == pytest.approx(whole, rel=1e-5)
+    with torch.no_grad():
+        reconstruction = model(images)
+    mse = (reconstruction.images.double() - images.double()).square().mean().item()
+    counts = torch.bincount(reconstruction.codes.flatten(), minlength=8).double()
+    entropy = torch.special.entr(counts / counts.sum()).sum().item()
+    nats = model.reconstruction_nats(images, reconstruction).mean().item()
+    assert whole["items"] == 21
+    assert whole["psnr_db"] == pytest.approx(psnr_db(mse))
+    assert whole["codebook_perplexity"] == pytest.approx(math.exp(entropy))
+    assert whole["codebook_usage"] == (counts > 0).double().mean()
+    assert whole["elbo_bits_per_dim"] == pytest.approx((nats + 16 * math.log(8)) / math.log(2) / 64, rel=1e-5)
+
+
+def test_command_trains_reports_and_does_not_train_again(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report is JSON; the same command again shows it at once; other settings are refused."""
+    command = [*TINY_VQVAE, f"--output={tmp_path / 'run'}", "--json"]
+    assert main(command) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["steps"] == 12
+    assert {"psnr_db", "mse", "codebook_usage", "codebook_perplexity"} <= first["test"].keys()
+    model = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["test"] == first["test"]
+    assert (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns == model
+    assert list((tmp_path / "run" / "pictures").iterdir())
+    assert main([*command, "--learning-rate=1"]) == 2
+    assert "training.learning_rate = 0.001, not 1" in capsys.readouterr().err
