@@ -15,7 +15,7 @@ from pipeline.classifier import classifier_accuracy, fit_classifier
 from pipeline.image_pipeline import ImagePipeline
 from pipeline.models import open_tokenizer
 from rasterwise.command_line import run_command
-from rasterwise.data import DataConfig, ImageData, open_images
+from rasterwise.data import SAME, DataConfig, ImageData, open_images, same_data
 from rasterwise.errors import InputError
 from rasterwise.likelihood_training import evaluate_likelihood
 from rasterwise.likelihoods import bits_per_dim
@@ -41,7 +41,7 @@ class Evaluate:
     """
 
     source: str
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(dataset=SAME))
     samples: int = 1000
     seed: int = 0
     batch_size: int = 128
@@ -53,9 +53,11 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     folder = local_folder(options.source)
     whole = (folder / "tokenizer").is_dir()
     pipeline = ImagePipeline.from_pretrained(folder) if whole else None
-    tokenizer = pipeline.tokenizer if pipeline else open_tokenizer(folder)
+    tokenizer: Any = pipeline.tokenizer if pipeline else open_tokenizer(folder)
+    if torch.cuda.is_available():
+        (pipeline or tokenizer).to("cuda")
     with Progress("reading pictures", "picture") as progress:
-        data = open_images(options.data, progress)
+        data = open_images(same_data(options.data, tokenizer.trained_on), progress)
     tokenizer.grid(*data.shape)
     if pipeline is None:
         return {"source": options.source, **evaluate_tokenizer(tokenizer, data.test, options.batch_size)}

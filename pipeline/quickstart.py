@@ -14,6 +14,7 @@ import torch
 from pipeline.evaluate import evaluate_pipeline
 from pipeline.image_pipeline import ImagePipeline
 from pipeline.train import train_prior_with_pictures
+from rasterwise.augmentation import Augmentation
 from rasterwise.codes import encode_dataset
 from rasterwise.command_line import run_command
 from rasterwise.data import DataConfig, open_images
@@ -26,6 +27,9 @@ from stage1_vqvae import VQVAE, VQVAEConfig
 from stage1_vqvae.train import TrainVQVAE, reconstruction_picture, train_vqvae
 from stage2_prior import TransformerPriorConfig
 from stage2_prior.train import TrainPrior
+
+AUGMENTATION = Augmentation(rotate=10, shear=8, shift=0.06, scale=0.1)
+COPIES = 20
 
 
 @dataclass(frozen=True)
@@ -50,19 +54,23 @@ def vqvae_recipe(output: Path) -> TrainVQVAE:
         data=DataConfig(dataset="digits"),
         model=VQVAEConfig(factor=2, codebook_size=64, code_width=16, width=64, blocks=2),
         training=TrainingConfig(
-            steps=1200, batch_size=128, learning_rate=2e-3, ema_decay=0.99, evaluate_every=300
+            steps=900, batch_size=128, learning_rate=2e-3, ema_decay=0.99, evaluate_every=300
         ),
     )
 
 
 def prior_recipe(codes: Path, output: Path) -> TrainPrior:
-    """Stage 2 on digits: a small transformer over 16 codes."""
+    """Stage 2 on digits: a small transformer over 16 codes a digit.
+
+    From the training digits alone it learns them by heart: 4.85 test nats a code after 600 steps, where drawing
+    each code by its frequency would cost 3.93. Augmented copies make it general (docs/experiments.md).
+    """
     return TrainPrior(
         codes=codes,
         output=output,
         model=TransformerPriorConfig(depth=4, width=128, heads=4, dropout=0.2),
         training=TrainingConfig(
-            steps=1500, batch_size=128, learning_rate=1e-3, weight_decay=0.1, evaluate_every=300
+            steps=1200, batch_size=128, learning_rate=1e-3, weight_decay=0.1, evaluate_every=300
         ),
     )
 
@@ -80,9 +88,11 @@ def quickstart(options: Quickstart) -> dict[str, Any]:
         stage1 = train_vqvae(stages)
         if stage1.get("stopped"):
             return stage1
-        say.line("2/4 encoding them")
+        say.line(f"2/4 encoding them, and {COPIES} augmented copies of each")
         vqvae = VQVAE.from_pretrained(stages.output)
-        codes = encode_dataset(vqvae, data, options.output / "codes")
+        codes = encode_dataset(
+            vqvae, data, options.output / "codes", copies=COPIES, augmentation=AUGMENTATION, progress=say
+        )
         say.line("3/4 training a transformer prior on the codes")
         stage2 = train_prior_with_pictures(prior_recipe(codes.folder, options.output / "prior"))
         if stage2.get("stopped"):

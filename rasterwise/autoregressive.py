@@ -157,7 +157,9 @@ class AutoregressiveModel(Pretrained):
         """
         classes = len(self.config.classes)
         if condition is not None and condition.spatial is not None and not self.takes_spatial:
-            raise InputError(f"a spatial condition was given to a {self.kind}, which takes none; leave it out")
+            raise InputError(
+                f"a spatial condition was given to a {self.kind}, which takes none; leave it out"
+            )
         if condition is None or condition.label is None:
             return torch.full((batch_size,), classes, device=self.device)
         label = condition.label.to(self.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from rasterwise.augmentation import Augmentation
 from rasterwise.data import ImageData
 from rasterwise.errors import InputError
 from rasterwise.files import from_json, new_folder, read_json, write_json
 from rasterwise.grid import Grid
 from rasterwise.pretrained import CONFIG_NAME
-from rasterwise.splits import IndexedSplit, Split, tensor_split
+from rasterwise.splits import Batch, IndexedSplit, Split, tensor_split
 from rasterwise.tokenizer import ImageTokenizer
 
 CODES_NAME = "codes.json"
@@ -32,6 +33,8 @@ class CodesKey:
         test: The same for the test split.
         grid: The grid of each item.
         classes: Names of the classes.
+        copies: Augmented copies of each training image, encoded beside the image itself.
+        augmentation: How they differ from it.
     """
 
     tokenizer: str
@@ -39,6 +42,8 @@ class CodesKey:
     test: str
     grid: Grid
     classes: tuple[str, ...]
+    copies: int
+    augmentation: Augmentation
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ def encode_dataset(
     images: ImageData,
     folder: Path,
     *,
+    copies: int = 0,
+    augmentation: Augmentation = Augmentation(),
     batch_size: int = 256,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> CodeData:
@@ -72,6 +79,9 @@ def encode_dataset(
         tokenizer: An ImageTokenizer that can be saved (``save_pretrained``).
         images: What to encode.
         folder: Where to. It appears whole or not at all, and holds a copy of the tokenizer.
+        copies: Augmented copies of each training image to encode beside the image itself. A small dataset
+            needs them: a prior learns a few thousand code grids by heart.
+        augmentation: How the copies differ from the image.
         batch_size: Images encoded at once.
         progress: Called with (images encoded, images in all or None).
 
@@ -84,7 +94,13 @@ def encode_dataset(
         test=images.test.fingerprint,
         grid=tokenizer.grid(*images.shape),
         classes=images.classes,
+        copies=copies,
+        augmentation=augmentation,
     )
+    if copies < 0 or bool(copies) != augmentation.active:
+        raise InputError(
+            f"{copies} copies with {augmentation}: augmented copies take both a number and a change"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / CODES_NAME).exists():
             raise InputError(f"{folder} is not empty and holds no codes; name another folder")
@@ -93,51 +109,51 @@ def encode_dataset(
     with new_folder(folder) as pending:
         done, total = 0, None
         if images.train.length is not None and images.test.length is not None:
-            total = images.train.length + images.test.length
+            total = images.train.length * (1 + copies) + images.test.length
+        generator = torch.Generator().manual_seed(0)
         for name in SPLITS:
-            done = _encode_split(
-                tokenizer, getattr(images, name), key, pending / name, batch_size, progress, done, total
-            )
+            folds = 1 + copies if name == "train" else 1
+            rows: list[Batch] = []
+            for batch in _folded(getattr(images, name), folds, augmentation, batch_size):
+                rows.append(_encoded(tokenizer, batch, generator))
+                done += len(batch)
+                if progress:
+                    progress(done, total)
+            _store(rows, key, pending / name)
         tokenizer.save_pretrained(pending / "tokenizer")
         write_json(pending / CODES_NAME, asdict(key))
     return open_codes(folder)
 
 
-def _encode_split(
-    tokenizer: ImageTokenizer,
-    split: Split,
-    key: CodesKey,
-    folder: Path,
-    batch_size: int,
-    progress: Callable[[int, int | None], None] | None,
-    done: int,
-    total: int | None,
-) -> int:
+def _folded(split: Split, folds: int, augmentation: Augmentation, batch_size: int) -> Iterator[Batch]:
+    """Every image, and then again ``folds - 1`` times, each time changed in another way."""
+    yield from split.ordered(batch_size)
+    for fold in range(1, folds):
+        for number, batch in enumerate(split.ordered(batch_size)):
+            yield Batch(augmentation(batch.values, seed=hash((fold, number))), batch.labels)
+
+
+def _encoded(tokenizer: ImageTokenizer, batch: Batch, generator: torch.Generator) -> Batch:
+    device = getattr(tokenizer, "device", torch.device("cpu"))
+    symbols = tokenizer.encode(batch.values.to(device), generator)
+    return Batch(symbols.flatten(1).to("cpu", torch.int32), batch.labels)
+
+
+def _store(rows: list[Batch], key: CodesKey, folder: Path) -> None:
     import datasets
 
-    codes, labels = [], []
-    device = getattr(tokenizer, "device", torch.device("cpu"))
-    generator = torch.Generator().manual_seed(0)
-    for batch in split.ordered(batch_size):
-        symbols = tokenizer.encode(batch.values.to(device), generator)
-        codes.append(symbols.flatten(1).to(torch.int32).cpu().numpy())
-        if batch.labels is not None:
-            labels.append(batch.labels.numpy())
-        done += len(batch)
-        if progress:
-            progress(done, total)
-    columns: dict[str, Any] = {"codes": np.concatenate(codes)}
+    columns: dict[str, Any] = {"codes": torch.cat([batch.values for batch in rows]).numpy()}
     features: dict[str, Any] = {"codes": datasets.List(datasets.Value("int32"), length=key.grid.size)}
     if key.classes:
-        columns["label"] = np.concatenate(labels)
+        columns["label"] = torch.cat([batch.labels for batch in rows if batch.labels is not None]).numpy()
         features["label"] = datasets.ClassLabel(names=list(key.classes))
-    rows = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        rows.save_to_disk(str(folder))
+        datasets.Dataset.from_dict(columns, features=datasets.Features(features)).save_to_disk(str(folder))
     finally:
-        datasets.enable_progress_bars()
-    return done
+        if bars:
+            datasets.enable_progress_bars()
 
 
 def open_codes(folder: Path) -> CodeData:

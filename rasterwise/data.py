@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from rasterwise.errors import InputError
+from rasterwise.files import from_json
 from rasterwise.images import GREY_MODES, Colour, Resample, decode_picture, picture_to_tensor, resized
 from rasterwise.splits import Batch, IndexedSplit, Split, tensor_split
 
@@ -32,7 +33,8 @@ class DataConfig:
 
     Attributes:
         dataset: "digits" (1,797 real 8×8 handwritten digits, built in), a folder of pictures (class folders
-            or not) or of parquet files, or a Hugging Face dataset id.
+            or not) or of parquet files, or a Hugging Face dataset id. To encode and to evaluate also "same":
+            what the tokenizer was trained on, prepared alike.
         subset: The configuration of a Hub dataset that has several.
         size: Resize the shorter side to this and crop the centre square; by default pictures stay as they
             are, and must then all be of one size.
@@ -65,6 +67,24 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
             raise InputError(f"size is {self.size}, expected 1 or more")
+
+
+SAME = "same"
+
+
+def same_data(config: DataConfig, trained_on: dict[str, Any]) -> DataConfig:
+    """The configuration, with dataset "same" resolved to what a tokenizer was trained on.
+
+    Args:
+        config: As given; its ``streaming`` and ``workers`` stay.
+        trained_on: The tokenizer's; see ``Pretrained``.
+    """
+    if config.dataset != SAME:
+        return config
+    if not trained_on:
+        raise InputError("the tokenizer does not say what it was trained on; name the images with --dataset")
+    trained: DataConfig = from_json(DataConfig, trained_on, "what the tokenizer was trained on")
+    return replace(trained, streaming=config.streaming or trained.streaming, workers=config.workers)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,11 @@ class Pretrained(nn.Module):
 
     A subclass names its ``kind`` (the word in config.json) and its ``config_class``, and takes the
     configuration as its only constructor argument. Nothing here pickles or unpickles.
+
+    Attributes:
+        config: The configuration.
+        trained_on: The data's configuration, as JSON; saved with the model, so that nobody restates it. It is
+            no part of the fingerprint.
     """
 
     kind: ClassVar[str]
@@ -33,6 +38,7 @@ class Pretrained(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+        self.trained_on: dict[str, Any] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -54,10 +60,8 @@ class Pretrained(nn.Module):
         if folder.exists() and not (folder / CONFIG_NAME).exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no model; save to a new folder")
         with new_folder(folder) as pending:
-            write_json(
-                pending / CONFIG_NAME,
-                {"library": "rasterwise", "kind": self.kind, "config": dataclasses.asdict(self.config)},
-            )
+            content = {"library": "rasterwise", "kind": self.kind, "config": dataclasses.asdict(self.config)}
+            write_json(pending / CONFIG_NAME, {**content, "trained_on": self.trained_on})
             save_tensors(self.state_dict(), pending / WEIGHTS_NAME)
             (pending / CARD_NAME).write_text(self._card(card), encoding="utf-8")
         return folder
@@ -94,6 +98,7 @@ class Pretrained(nn.Module):
             raise InputError(
                 f"{folder / WEIGHTS_NAME} does not fit {CONFIG_NAME} beside it: {first}"
             ) from None
+        model.trained_on = content.get("trained_on", {})
         return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, card: str = "") -> str:

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
+from rasterwise.augmentation import Augmentation, augmented
 from rasterwise.command_line import run_command
 from rasterwise.data import DataConfig, open_images
 from rasterwise.images import picture_grid
@@ -35,6 +36,7 @@ class TrainVQVAE:
     Attributes:
         output: The run's folder; its model/ is the trained VQ-VAE.
         data: The images.
+        augmentation: How training images are changed at random.
         model: The VQ-VAE.
         training: How it is trained.
         force: Delete a run that is in the output folder and start anew.
@@ -43,6 +45,7 @@ class TrainVQVAE:
 
     output: Path = Path("runs/vqvae")
     data: DataConfig = field(default_factory=DataConfig)
+    augmentation: Augmentation = field(default_factory=Augmentation)
     model: VQVAEConfig = field(default_factory=VQVAEConfig)
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(steps=2000, learning_rate=1e-3, ema_decay=0.99)
@@ -140,6 +143,7 @@ def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:
     config = dataclasses.replace(options.model, channels=data.shape[0])
     model = VQVAE(config)
     model.grid(*data.shape)
+    model.trained_on = dataclasses.asdict(options.data)
     options = dataclasses.replace(options, model=config)
     run = RunFolder.claim(options.output, "train vqvae", options, force=options.force, main=main)
     accelerator.wait_for_everyone()
@@ -148,7 +152,7 @@ def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:
     shown = next(iter(data.test.ordered(32))).values
     report = train(
         VQVAEObjective(model),
-        data.train,
+        augmented(data.train, options.augmentation),
         options.training,
         run,
         accelerator,

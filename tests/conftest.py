@@ -60,14 +60,18 @@ class Folders:
 
     root: Path
 
-    def pictures(self, name: str, count: int = 12, size: tuple[int, int] = (20, 16), mode: str = "RGB") -> Path:
+    def pictures(
+        self, name: str, count: int = 12, size: tuple[int, int] = (20, 16), mode: str = "RGB"
+    ) -> Path:
         """A folder of PNGs of one size, different from each other."""
         folder = self.root / name
         folder.mkdir(parents=True)
         generator = np.random.default_rng(0)
         for number in range(count):
             shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
-            Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)).save(folder / f"{number:03d}.png")
+            Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)).save(
+                folder / f"{number:03d}.png"
+            )
         return folder
 
     def classes(self, name: str = "animals", count: int = 10) -> Path:

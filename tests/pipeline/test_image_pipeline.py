@@ -35,7 +35,12 @@ def test_images_in_every_form(pipeline: ImagePipeline, digits: torch.Tensor) -> 
     """Tensors, arrays and PIL pictures give the same codes; PIL pictures of other sizes are fitted."""
     expected = pipeline.encode(digits)
     pictures = [Image.fromarray(image[0].numpy()) for image in digits]
-    for form in (pictures, digits.numpy(), digits.movedim(1, 3).numpy(), [picture.convert("RGB") for picture in pictures]):
+    for form in (
+        pictures,
+        digits.numpy(),
+        digits.movedim(1, 3).numpy(),
+        [picture.convert("RGB") for picture in pictures],
+    ):
         assert torch.equal(pipeline.encode(form), expected)
     assert pipeline.encode(pictures[0]).shape == (1, 1, 4, 4)
     assert pipeline.encode(Image.new("RGB", (300, 200))).shape == (1, 1, 4, 4)
@@ -49,7 +54,10 @@ def test_images_out_in_every_form(pipeline: ImagePipeline) -> None:
     assert tensor.shape == (3, 1, 8, 8)
     assert array.shape == (3, 8, 8, 1)
     assert np.array_equal(array[..., 0], tensor[:, 0].numpy())
-    assert all(np.array_equal(np.asarray(picture), image) for picture, image in zip(pictures, tensor[:, 0], strict=True))
+    assert all(
+        np.array_equal(np.asarray(picture), image)
+        for picture, image in zip(pictures, tensor[:, 0], strict=True)
+    )
 
 
 def test_sample_is_codes_decoded(pipeline: ImagePipeline) -> None:
@@ -64,7 +72,9 @@ def test_sample_is_codes_decoded(pipeline: ImagePipeline) -> None:
 
 def test_seeds(pipeline: ImagePipeline) -> None:
     """A seed repeats; no seed is a new one each time; batching changes nothing."""
-    assert torch.equal(pipeline.sample(5, seed=1, output="tensor"), pipeline.sample(5, seed=1, batch_size=2, output="tensor"))
+    assert torch.equal(
+        pipeline.sample(5, seed=1, output="tensor"), pipeline.sample(5, seed=1, batch_size=2, output="tensor")
+    )
     assert not torch.equal(pipeline.sample(5, output="tensor"), pipeline.sample(5, output="tensor"))
 
 
@@ -92,7 +102,9 @@ def test_complete_keeps_what_it_should(pipeline: ImagePipeline, digits: torch.Te
     drawn = pipeline.model.sample(6, known=codes, mask=mask, generator=torch.Generator().manual_seed(0))
     expected = pipeline.decode(drawn, "tensor")
     assert torch.equal(pipeline.complete(digits, keep, seed=0, paste=False, output="tensor"), expected)
-    assert torch.equal(pipeline.complete(digits, ~torch.zeros(8, 8, dtype=torch.bool), output="tensor"), digits)
+    assert torch.equal(
+        pipeline.complete(digits, ~torch.zeros(8, 8, dtype=torch.bool), output="tensor"), digits
+    )
 
 
 def test_saved_as_one_folder(pipeline: ImagePipeline, digits: torch.Tensor, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Picture
 
-from rasterwise.data import DataConfig, ImageData, StreamedSplit, open_images
+from rasterwise.data import DataConfig, ImageData, StreamedSplit, open_images, same_data
 from rasterwise.errors import InputError
 from tests.conftest import Folders
 
@@ -56,7 +57,9 @@ def test_folder_of_pictures(folders: Folders) -> None:
     assert data.test.length == 4
     train, test = everything(data)
     stored = {np.asarray(Picture.open(path)).tobytes() for path in folder.iterdir()}
-    assert {image.movedim(0, 2).contiguous().numpy().tobytes() for image in torch.cat([train, test])} == stored
+    assert {
+        image.movedim(0, 2).contiguous().numpy().tobytes() for image in torch.cat([train, test])
+    } == stored
 
 
 def test_folder_with_class_folders(folders: Folders) -> None:
@@ -213,3 +216,13 @@ def test_opening_never_writes_to_the_folder(tmp_path: Path) -> None:
 def test_too_few_pictures_to_set_some_aside(folders: Folders) -> None:
     """Said so, instead of an empty test split."""
     assert "too few" in refused(DataConfig(dataset=str(folders.pictures("plain", 2))))
+
+
+def test_the_same_images_again() -> None:
+    """A tokenizer says what it was trained on; one that does not is refused."""
+    trained = asdict(DataConfig(dataset="digits", size=16, resample="box"))
+    found = same_data(DataConfig(dataset="same", workers=2), trained)
+    assert found == DataConfig(dataset="digits", size=16, resample="box", workers=2)
+    assert same_data(DataConfig(dataset="digits"), trained) == DataConfig(dataset="digits")
+    with pytest.raises(InputError, match="--dataset"):
+        same_data(DataConfig(dataset="same"), {})

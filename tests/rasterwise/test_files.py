@@ -24,7 +24,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one mebibyte."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("mounting a small file system needs rights that this user has not")
     yield disk
@@ -47,9 +49,14 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     with new_folder(folder) as pending:
         (pending / "file").write_text("old")
-    with pytest.raises(OSError, match="full"), new_folder(folder) as pending:
-        (pending / "file").write_text("new")
-        raise OSError(errno.ENOSPC, "full")
+
+    def break_off() -> None:
+        with new_folder(folder) as pending:
+            (pending / "file").write_text("new")
+            raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"):
+        break_off()
     assert (folder / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 

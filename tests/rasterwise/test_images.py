@@ -32,7 +32,9 @@ def test_grey_and_rgb() -> None:
     assert to_uint8(to_uint8(RED, "rgb"), "grey").unique().tolist() == [76]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"]
+)
 def test_every_mode_becomes_uint8(mode: str) -> None:
     """White stays white in every mode that a file can have."""
     white = {"I;16": 65535, "I": 65535, "F": 255.0}.get(mode)

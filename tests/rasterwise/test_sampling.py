@@ -69,7 +69,8 @@ def test_draw_at_the_ends_of_the_noise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "name"), [({"temperature": -1.0}, "temperature"), ({"top_k": -1}, "top_k"), ({"top_p": 0.0}, "top_p")]
+    ("setting", "name"),
+    [({"temperature": -1.0}, "temperature"), ({"top_k": -1}, "top_k"), ({"top_p": 0.0}, "top_p")],
 )
 def test_impossible_settings_are_refused(setting: dict[str, float], name: str) -> None:
     """The message names the setting."""

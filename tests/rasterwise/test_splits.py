@@ -50,7 +50,9 @@ def test_processes_share_each_batch() -> None:
 def test_in_order_every_item_once() -> None:
     """Whatever the batch size and the number of processes; labels stay with their items."""
     for batch_size, world in itertools.product((1, 3, 64), (1, 2, 3)):
-        batches = [batch for rank in range(world) for batch in numbers().ordered(batch_size, rank=rank, world=world)]
+        batches = [
+            batch for rank in range(world) for batch in numbers().ordered(batch_size, rank=rank, world=world)
+        ]
         assert sorted(n for batch in drawn(batches) for n in batch) == list(range(10))
         for batch in batches:
             assert batch.labels is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rasterwise.errors import InputError, NonFiniteError
+from rasterwise.grid import Grid
 from rasterwise.likelihood_training import LikelihoodObjective
 from rasterwise.runs import RunFolder
 from rasterwise.splits import Batch, tensor_split
@@ -30,21 +32,16 @@ from stage1_vqvae.train import VQVAEObjective
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.autoregressive_suite import random_symbols
 
+SMALL_GRID = Grid(1, 3, 3, 5)
 SHORT = TrainingConfig(steps=8, batch_size=4, warmup_steps=2, evaluate_every=3, save_every=2)
 
 
 def prior_objective() -> LikelihoodObjective:
     torch.manual_seed(0)
-    config = TransformerPriorConfig(classes=("a", "b"), depth=1, width=16, heads=2, dropout=0.2)
-    return LikelihoodObjective(TransformerPrior(config_with_small_grid(config)), label_dropout=0.5)
-
-
-def config_with_small_grid(config: TransformerPriorConfig) -> TransformerPriorConfig:
-    from dataclasses import replace
-
-    from rasterwise.grid import Grid
-
-    return replace(config, grid=Grid(1, 3, 3, 5))
+    config = TransformerPriorConfig(
+        grid=SMALL_GRID, classes=("a", "b"), depth=1, width=16, heads=2, dropout=0.2
+    )
+    return LikelihoodObjective(TransformerPrior(config), label_dropout=0.5)
 
 
 def vqvae_objective() -> VQVAEObjective:
@@ -55,7 +52,9 @@ def vqvae_objective() -> VQVAEObjective:
 def data_for(objective: Objective) -> tuple[Tensor, Tensor]:
     labels = torch.arange(10) % 2
     if isinstance(objective, VQVAEObjective):
-        return torch.randint(256, (10, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)), labels
+        return torch.randint(
+            256, (10, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+        ), labels
     return random_symbols(objective.model.grid, 10), labels  # type: ignore[union-attr]
 
 
@@ -99,7 +98,9 @@ def test_a_stopped_run_ends_in_the_same_weights(build: object, tmp_path: Path) -
     for name in ("model/model.safetensors", "checkpoints/step-00000008/state.safetensors"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert whole.test == resumed.test
-    assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+    assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (
+        tmp_path / "whole" / "metrics.jsonl"
+    ).read_text()
 
 
 def test_metrics_of_a_killed_run_are_not_written_twice(tmp_path: Path) -> None:
@@ -118,7 +119,10 @@ def test_run_folder_holds_what_it_should(tmp_path: Path) -> None:
     names = {path.name for path in tmp_path.iterdir()}
     assert {"checkpoints", "metrics.jsonl", "model", "report.json"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000006", "step-00000008"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-00000006",
+        "step-00000008",
+    ]
     suffixes = {path.suffix for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()}
     assert suffixes == {".safetensors", ".json"}
 
@@ -143,7 +147,9 @@ class Scalar(Objective):
 def scalar_run(objective: Scalar, folder: Path, config: TrainingConfig) -> TrainingReport:
     folder.mkdir(exist_ok=True)
     split = tensor_split(torch.arange(12.0).view(12, 1, 1, 1))
-    return train(objective, split, config, RunFolder(folder), start_accelerator(config), evaluate=lambda *_: {})
+    return train(
+        objective, split, config, RunFolder(folder), start_accelerator(config), evaluate=lambda *_: {}
+    )
 
 
 def test_a_value_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
@@ -152,7 +158,10 @@ def test_a_value_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="distance is nan at step 6"):
         scalar_run(objective, tmp_path, SHORT)
     assert torch.isfinite(objective.weight).all()
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000002", "step-00000004"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-00000002",
+        "step-00000004",
+    ]
 
 
 def test_accumulation_changes_the_memory_not_the_mathematics(tmp_path: Path) -> None:
@@ -161,7 +170,7 @@ def test_accumulation_changes_the_memory_not_the_mathematics(tmp_path: Path) -> 
     for accumulate in (1, 4):
         torch.manual_seed(0)
         objective = LikelihoodObjective(
-            TransformerPrior(config_with_small_grid(TransformerPriorConfig(depth=1, width=16, heads=2, dropout=0)))
+            TransformerPrior(TransformerPriorConfig(grid=SMALL_GRID, depth=1, width=16, heads=2, dropout=0))
         )
         config = TrainingConfig(steps=4, batch_size=8, accumulate=accumulate, evaluate_every=4)
         folder = tmp_path / str(accumulate)
@@ -174,8 +183,6 @@ def test_accumulation_changes_the_memory_not_the_mathematics(tmp_path: Path) -> 
 
 def test_bf16_trains(tmp_path: Path) -> None:
     """Autocast in bfloat16 leaves weights and codebook in float32 and finite."""
-    from dataclasses import replace
-
     objective = vqvae_objective()
     run_training(objective, tmp_path, replace(SHORT, precision="bf16"))
     for name, value in objective.model.state_dict().items():
@@ -213,6 +220,10 @@ def test_learning_rate() -> None:
 
 def test_impossible_settings_are_refused() -> None:
     """Each by its name."""
-    for setting, name in (({"steps": 0}, "steps"), ({"batch_size": 10, "accumulate": 3}, "parts"), ({"ema_decay": 1}, "ema")):
+    for setting, name in (
+        ({"steps": 0}, "steps"),
+        ({"batch_size": 10, "accumulate": 3}, "parts"),
+        ({"ema_decay": 1}, "ema"),
+    ):
         with pytest.raises(InputError, match=name):
             TrainingConfig(**setting)  # type: ignore[arg-type]

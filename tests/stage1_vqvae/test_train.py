@@ -19,7 +19,9 @@ from tests.conftest import TINY_VQVAE
 def test_evaluation_counts_every_image_once() -> None:
     """Whatever the batch size; the error is pooled and the histogram is of all codes."""
     images = torch.randint(256, (21, 1, 8, 8), dtype=torch.uint8)
-    model = VQVAE(VQVAEConfig(factor=2, codebook_size=8, code_width=4, width=16, blocks=1, likelihood="logistic"))
+    model = VQVAE(
+        VQVAEConfig(factor=2, codebook_size=8, code_width=4, width=16, blocks=1, likelihood="logistic")
+    )
     model(images)
     model.eval()
     whole = evaluate_vqvae(model, tensor_split(images), Accelerator(cpu=True), batch_size=21)
@@ -38,7 +40,9 @@ def test_evaluation_counts_every_image_once() -> None:
     assert whole["elbo_bits_per_dim"] == pytest.approx((nats + 16 * math.log(8)) / math.log(2) / 64, rel=1e-5)
 
 
-def test_command_trains_reports_and_does_not_train_again(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_trains_reports_and_does_not_train_again(
+    tmp_path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The report is JSON; the same command again shows it at once; other settings are refused."""
     command = [*TINY_VQVAE, f"--output={tmp_path / 'run'}", "--json"]
     assert main(command) == 0

@@ -85,7 +85,9 @@ def test_evaluation_leaves_the_codebook_alone() -> None:
 
 def test_dead_codes_are_renewed() -> None:
     """A code that nothing is near is replaced by a latent of the batch."""
-    quantizer = Quantizer(width=2, codebook_size=4, decay=0.5, commitment_weight=0.25, dead_code_threshold=1.0)
+    quantizer = Quantizer(
+        width=2, codebook_size=4, decay=0.5, commitment_weight=0.25, dead_code_threshold=1.0
+    )
     latents = torch.randn(8, 2, 4, 4)
     quantizer(latents)
     quantizer.codebook._codebook.embed.data[0, 0] = 1000.0
@@ -159,7 +161,11 @@ def test_refusals() -> None:
         model.encode(images(3))
     with pytest.raises(InputError, match="has not been fitted"):
         small().eval().encode(images())
-    for setting, name in (({"factor": 3}, "factor"), ({"codebook_size": 1}, "codebook_size"), ({"width": 20}, "width")):
+    for setting, name in (
+        ({"factor": 3}, "factor"),
+        ({"codebook_size": 1}, "codebook_size"),
+        ({"width": 20}, "width"),
+    ):
         with pytest.raises(InputError, match=name):
             small(**setting)
 

@@ -15,7 +15,9 @@ from tests.autoregressive_suite import AutoregressiveSuite, randomized
 
 class TestTransformerPrior(AutoregressiveSuite):
     def build(self, grid: Grid, classes: tuple[str, ...] = ()) -> TransformerPrior:
-        return TransformerPrior(TransformerPriorConfig(grid=grid, classes=classes, depth=2, width=24, heads=2))
+        return TransformerPrior(
+            TransformerPriorConfig(grid=grid, classes=classes, depth=2, width=24, heads=2)
+        )
 
 
 def test_greedy_sampling_is_transformers_generation() -> None:
@@ -28,7 +30,9 @@ def test_greedy_sampling_is_transformers_generation() -> None:
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("grid", [Grid(1, 3, 4, 2), Grid(2, 2, 3, 2), Grid(1, 1, 5, 2), Grid(3, 4, 4, 2)], ids=str)
+@pytest.mark.parametrize(
+    "grid", [Grid(1, 3, 4, 2), Grid(2, 2, 3, 2), Grid(1, 1, 5, 2), Grid(3, 4, 4, 2)], ids=str
+)
 def test_attention_sees_differences_of_coordinates_alone(grid: Grid) -> None:
     """A rotated query meets a rotated key by their offset in row, column and channel, wherever they are."""
     rotary = GridRotaryEmbedding(grid, 12)
@@ -45,7 +49,9 @@ def test_attention_sees_differences_of_coordinates_alone(grid: Grid) -> None:
     for i in range(grid.size):
         for j in range(grid.size):
             offset = tuple(a - b for a, b in zip(grid.site(i), grid.site(j), strict=True))
-            assert scores[i, j].item() == pytest.approx(by_offset.setdefault(offset, scores[i, j].item()), abs=1e-9)
+            assert scores[i, j].item() == pytest.approx(
+                by_offset.setdefault(offset, scores[i, j].item()), abs=1e-9
+            )
     assert len({round(score, 9) for score in by_offset.values()}) == len(by_offset)
 
 

@@ -1,0 +1,58 @@
+"""No command in the README that is not run here."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main as rasterwise
+from tests.conftest import Folders
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+FEWER_STEPS = ["--steps=4", "--batch-size=8", "--evaluate-every=4"]
+
+# What other tests run: the installation (by .ci/run), the tests themselves, and the quickstart (test_quickstart).
+ELSEWHERE = {'pip install -e ".[dev]" && pytest', "pip install -e . && rasterwise quickstart"}
+UNDER_TORCHRUN = "torchrun --nproc_per_node 2 -m stage1_vqvae.train"  # test_cli runs it in two processes
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
+    return [line.partition("  #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def test_the_two_commands_come_first() -> None:
+    """Install and quickstart; install and test."""
+    assert set(commands()) >= ELSEWHERE
+
+
+def test_commands_and_python(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command and every Python block runs, in order, on a folder of pictures; trainings are cut short."""
+    folders.classes("my-images", 20)
+    monkeypatch.chdir(folders.root)
+    ran = 0
+    for command in commands():
+        if command in ELSEWHERE or command.startswith(UNDER_TORCHRUN):
+            continue
+        words = shlex.split(command)
+        assert words[0] == "rasterwise", command
+        if words[1] == "train":
+            words += FEWER_STEPS
+        assert rasterwise(words[1:]) == 0, command
+        ran += 1
+    assert ran >= 6
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_pictures_and_links_are_there() -> None:
+    """Files that the README shows or points to exist."""
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (Path(__file__).parent.parent / target).exists(), target
