@@ -17,6 +17,11 @@ COMMANDS = {
     "train vqvae": ("stage1_vqvae.train", "main", "train a VQ-VAE on images"),
     "encode": ("pipeline.encode", "main", "encode a dataset to codes with a trained VQ-VAE"),
     "train prior": ("pipeline.train", "main_prior", "train a transformer prior on codes"),
+    "train pixel": (
+        "pipeline.train",
+        "main_pixel",
+        "train a pixel-level model on images, or as a prior on codes",
+    ),
     "sample": ("pipeline.generate", "main_sample", "draw new images"),
     "reconstruct": (
         "pipeline.generate",

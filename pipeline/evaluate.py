@@ -1,4 +1,4 @@
-"""What a trained VQ-VAE or a whole pipeline is worth on a test split: ``rasterwise evaluate``."""
+"""What a trained VQ-VAE or a pipeline is worth on a test split: ``rasterwise evaluate``."""
 
 from __future__ import annotations
 
@@ -104,27 +104,30 @@ def evaluate_pipeline(
         progress: Of the sampling.
 
     Returns:
-        nats_per_code (mean over the test split) and its standard error beside code_histogram_entropy_nats
-        (what codes cost if each is drawn by its frequency alone), accuracy, nll_nats a grid;
-        ``reconstruction`` from ``evaluate_vqvae``, with elbo_bits_per_dim under the trained prior where the
-        decoder is a likelihood; conditional_accuracy (share of samples at temperature 1 that a classifier
-        fitted on real training images calls by their class) beside classifier_accuracy (its accuracy on
-        real test images).
+        What ``evaluate_likelihood`` gives: nll_nats a grid, bits_per_dim where symbols are subpixels. Over
+        codes, its nats_per_symbol and accuracy are called nats_per_code and code_accuracy, beside
+        code_histogram_entropy_nats (what a code costs if each is drawn by its frequency alone), and
+        ``reconstruction`` is from ``evaluate_vqvae``, with elbo_bits_per_dim under the trained prior where
+        the decoder is a likelihood. With classes also conditional_accuracy (share of samples at
+        temperature 1 that a classifier fitted on real training images calls by their class) beside
+        classifier_accuracy (its accuracy on real test images).
     """
     tokenizer, model = pipeline.tokenizer, pipeline.model
     accelerator = Accelerator(cpu=model.device.type == "cpu")
     likelihood = evaluate_likelihood(
         model, data.test, accelerator, tokenizer=tokenizer, batch_size=batch_size
     )
-    report: dict[str, Any] = {
-        "nats_per_code": likelihood["nats_per_symbol"],
-        "nats_per_code_standard_error": likelihood["nll_nats_standard_error"] / model.grid.size,
-        "code_histogram_entropy_nats": _code_entropy(pipeline, data.test, batch_size),
-        "code_accuracy": likelihood["accuracy"],
-        "nll_nats": likelihood["nll_nats"],
-        "test_images": likelihood["items"],
-    }
-    if isinstance(tokenizer, VQVAE):
+    report: dict[str, Any] = {"test_images": likelihood["items"]}
+    if not isinstance(tokenizer, VQVAE):
+        report |= {name: value for name, value in likelihood.items() if name != "items"}
+    else:
+        report |= {
+            "nats_per_code": likelihood["nats_per_symbol"],
+            "nats_per_code_standard_error": likelihood["nll_nats_standard_error"] / model.grid.size,
+            "code_histogram_entropy_nats": _code_entropy(pipeline, data.test, batch_size),
+            "code_accuracy": likelihood["accuracy"],
+            "nll_nats": likelihood["nll_nats"],
+        }
         reconstruction = evaluate_tokenizer(tokenizer, data.test, batch_size)
         if "reconstruction_bits_per_dim" in reconstruction:
             reconstruction["elbo_bits_per_dim"] = reconstruction[

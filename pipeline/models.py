@@ -11,17 +11,19 @@ from rasterwise.pretrained import model_folder, read_kind
 
 def tokenizer_classes() -> dict[str, type]:
     """Every tokenizer by its kind."""
+    from pixel_baselines import PaletteTokenizer
     from rasterwise.tokenizer import PixelTokenizer
     from stage1_vqvae import VQVAE
 
-    return {"pixels": PixelTokenizer, "vqvae": VQVAE}
+    return {"pixels": PixelTokenizer, "palette": PaletteTokenizer, "vqvae": VQVAE}
 
 
 def model_classes() -> dict[str, type]:
     """Every autoregressive model by its kind."""
+    from pixel_baselines.train import MODELS
     from stage2_prior import TransformerPrior
 
-    return {"transformer-prior": TransformerPrior}
+    return {"transformer-prior": TransformerPrior} | MODELS
 
 
 def open_tokenizer(source: str | Path) -> Any:

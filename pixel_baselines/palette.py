@@ -136,6 +136,11 @@ class PaletteTokenizer(Pretrained):
         tokenizer.palette.copy_((clusters + 1) * 127.5)
         return tokenizer.eval()
 
+    @property
+    def stochastic(self) -> bool:
+        """False: nothing is drawn in encoding."""
+        return False
+
     def grid(self, channels: int, height: int, width: int) -> Grid:
         """One symbol a pixel, whatever its channels."""
         if channels != self.config.channels:

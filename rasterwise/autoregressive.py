@@ -75,6 +75,10 @@ class Decoder(ABC):
         low, high = int(symbols.min()), int(symbols.max())
         if low < 0 or high >= self.grid.levels:
             raise InputError(f"pushed symbols in [{low}, {high}], expected [0, {self.grid.levels - 1}]")
+        self.advance(symbols)
+
+    def advance(self, symbols: Tensor) -> None:
+        """``push`` without its checks, which wait for the device: for symbols that are known to fit."""
         self._push(symbols)
         self.index += 1
 
@@ -226,7 +230,7 @@ class AutoregressiveModel(Pretrained):
                     if kept is not None:
                         symbols = torch.where(kept[rows, index] >= 0, kept[rows, index], symbols)
                     sequence[:, index] = symbols
-                    decoder.push(symbols)
+                    decoder.advance(symbols)
                     if progress:
                         progress(start * grid.size + (index + 1) * (rows.stop - start), total)
                 drawn.append(sequence)
@@ -297,7 +301,7 @@ class GuidedDecoder(Decoder):
         return unconditional + self.scale * (conditional - unconditional)
 
     def _push(self, symbols: Tensor) -> None:
-        self.both.push(symbols.repeat(2))
+        self.both.advance(symbols.repeat(2))
 
 
 @contextlib.contextmanager

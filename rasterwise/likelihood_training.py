@@ -15,13 +15,14 @@ from torch import Tensor
 from rasterwise.autoregressive import AutoregressiveModel
 from rasterwise.codes import CodeData
 from rasterwise.condition import UNCONDITIONED, Condition
+from rasterwise.data import ImageData
 from rasterwise.files import copied_folder
 from rasterwise.images import picture_grid
-from rasterwise.likelihoods import categorical_log_prob
+from rasterwise.likelihoods import bits_per_dim, categorical_log_prob
 from rasterwise.metrics import Means
 from rasterwise.runs import RunFolder
 from rasterwise.splits import Batch, Split
-from rasterwise.tokenizer import ImageTokenizer
+from rasterwise.tokenizer import ImageTokenizer, PixelTokenizer
 from rasterwise.training import Losses, Objective, TrainingConfig, train
 
 Decode = Callable[[Tensor], Tensor]
@@ -64,11 +65,23 @@ class LikelihoodObjective(Objective):
         return Condition(batch.labels.masked_fill(hidden, UNCONDITIONED))
 
 
-def tokenized(
-    batch: Batch, tokenizer: ImageTokenizer | None, generator: torch.Generator | None = None
-) -> Tensor:
-    """The symbols of a batch: its values as they are, or encoded by the tokenizer."""
-    return batch.values if tokenizer is None else tokenizer.encode(batch.values, generator)
+def tokenized(batch: Batch, tokenizer: ImageTokenizer | None) -> Tensor:
+    """The symbols of a training batch: its values as they are, or encoded by the tokenizer."""
+    return batch.values if tokenizer is None else tokenizer.encode(batch.values)
+
+
+def tokenized_alike(batch: Batch, tokenizer: ImageTokenizer | None, numbers: range, seed: int) -> Tensor:
+    """The symbols of a test batch: a tokenizer that draws gives each item its own noise, by its number.
+
+    What an item becomes then depends on neither the batch size nor the number of processes.
+    """
+    if tokenizer is None or not tokenizer.stochastic:
+        return tokenized(batch, tokenizer)
+    generator = torch.Generator()
+    items = zip(batch.values.split(1), numbers, strict=True)
+    return torch.cat(
+        [tokenizer.encode(item, generator.manual_seed(hash((seed, number)))) for item, number in items]
+    )
 
 
 @torch.no_grad()
@@ -93,30 +106,35 @@ def evaluate_likelihood(
 
     Returns:
         nll_nats (mean a grid) with nll_nats_standard_error, nats_per_symbol and bits_per_symbol,
-        accuracy (share of symbols that were the likeliest), and items.
+        accuracy (share of symbols that were the likeliest), and items; bits_per_dim where each symbol is
+        a subpixel of the image.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
-    means = Means()
-    generator = torch.Generator().manual_seed(seed + rank)
+    means, done = Means(), 0
     for batch in split.ordered(batch_size, rank=rank, world=world):
-        batch = batch.to(model.device)
-        symbols = tokenized(batch, tokenizer, generator)
-        logits = model(symbols, batch.condition if model.config.classes else None)
+        numbers = range(rank + done * world, rank + (done + len(batch)) * world, world)
+        done += len(batch)
+        symbols = tokenized_alike(batch, tokenizer, numbers, seed).to(model.device)
+        condition = batch.to(model.device).condition if model.config.classes else None
+        logits = model(symbols, condition)
         nats = categorical_log_prob(logits, symbols)
         means.add(
             nll_nats=-nats.double().flatten(1).sum(1),
             accuracy=(logits.argmax(-1) == symbols).double().flatten(1).mean(1),
         )
     means.reduce(accelerator)
-    nll_nats, size = means.mean("nll_nats"), model.grid.size
-    return {
+    nll_nats, grid = means.mean("nll_nats"), model.grid
+    metrics = {
         "nll_nats": nll_nats,
         "nll_nats_standard_error": means.standard_error("nll_nats"),
-        "nats_per_symbol": nll_nats / size,
-        "bits_per_symbol": nll_nats / size / math.log(2),
+        "nats_per_symbol": nll_nats / grid.size,
+        "bits_per_symbol": nll_nats / grid.size / math.log(2),
         "accuracy": means.mean("accuracy"),
         "items": means.count("nll_nats"),
     }
+    if isinstance(tokenizer, PixelTokenizer):
+        metrics["bits_per_dim"] = bits_per_dim(nll_nats, grid.size)
+    return metrics
 
 
 def train_on_codes(
@@ -153,6 +171,47 @@ def train_on_codes(
         evaluate=lambda model, accelerator: evaluate_likelihood(model, codes.test, accelerator),
         draw=None if decode is None else lambda model: sample_picture(model, decode),
         card=f"A prior over grids of codes, {codes.key.grid}.",
+    )
+    return {"output": str(run.path), **dataclasses.asdict(report)}
+
+
+def train_on_images(
+    model: AutoregressiveModel,
+    tokenizer: Any,
+    images: ImageData,
+    training: TrainingConfig,
+    run: RunFolder,
+    accelerator: Accelerator,
+    *,
+    label_dropout: float,
+) -> dict[str, Any]:
+    """Train any autoregressive model on images that are tokenized as they come; returns the run's report.
+
+    The run's folder becomes a pipeline: the trained model in model/ beside its tokenizer/.
+
+    Args:
+        model: Built for the tokenizer's grid of these images.
+        tokenizer: An ImageTokenizer that can be saved.
+        images: What to train on.
+        training: How.
+        run: Where to.
+        accelerator: From ``start_accelerator``.
+        label_dropout: See ``LikelihoodObjective``.
+    """
+    if accelerator.is_main_process:
+        tokenizer.save_pretrained(run.path / "tokenizer")
+    tokenizer.to(accelerator.device)
+    report = train(
+        LikelihoodObjective(model, tokenizer, label_dropout),
+        images.train,
+        training,
+        run,
+        accelerator,
+        evaluate=lambda model, accelerator: evaluate_likelihood(
+            model, images.test, accelerator, tokenizer=tokenizer
+        ),
+        draw=lambda model: sample_picture(model, tokenizer.decode),
+        card=f"Trained on images as grids of symbols, {model.grid}.",
     )
     return {"output": str(run.path), **dataclasses.asdict(report)}
 

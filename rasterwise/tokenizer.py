@@ -23,6 +23,11 @@ class ImageTokenizer(Protocol):
         """Hex digest: equal only for tokenizers that give the same symbols."""
         ...
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether encoding draws, so that the same image can become different symbols."""
+        ...
+
     def grid(self, channels: int, height: int, width: int) -> Grid:
         """The grid that images ``(channels, height, width)`` become; InputError where they cannot."""
         ...
@@ -84,6 +89,11 @@ class PixelTokenizer(Pretrained):
     @property
     def fingerprint(self) -> str:
         return hashlib.sha256(repr(self.config).encode()).hexdigest()
+
+    @property
+    def stochastic(self) -> bool:
+        """True for dynamic binarization."""
+        return self.config.dynamic
 
     def grid(self, channels: int, height: int, width: int) -> Grid:
         """One symbol a subpixel."""

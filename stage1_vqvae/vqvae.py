@@ -125,6 +125,11 @@ class VQVAE(Pretrained):
         """The device of the weights."""
         return next(self.parameters()).device
 
+    @property
+    def stochastic(self) -> bool:
+        """False: nothing is drawn in encoding."""
+        return False
+
     def grid(self, channels: int, height: int, width: int) -> Grid:
         """The code grid of images ``(channels, height, width)``.
 

@@ -1,0 +1,197 @@
+"""Train a pixel-level model: ``rasterwise train pixel``, or ``python -m pixel_baselines.train`` under torchrun."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pixel_baselines import (
+    DiagonalBiLSTM,
+    GatedPixelCNN,
+    ImageGPT,
+    PaletteConfig,
+    PaletteTokenizer,
+    PixelCNN,
+    PixelCNNPP,
+    RowLSTM,
+)
+from rasterwise.autoregressive import AutoregressiveModel
+from rasterwise.codes import open_codes
+from rasterwise.command_line import USER_ERROR, run_command
+from rasterwise.data import DataConfig, ImageData, open_images
+from rasterwise.errors import InputError
+from rasterwise.likelihood_training import Decode, train_on_codes, train_on_images
+from rasterwise.progress import Progress
+from rasterwise.runs import RunFolder
+from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
+from rasterwise.training import TrainingConfig, start_accelerator
+
+MODELS: dict[str, type[AutoregressiveModel]] = {
+    "pixelcnn": PixelCNN,
+    "gated-pixelcnn": GatedPixelCNN,
+    "pixelcnn-pp": PixelCNNPP,
+    "row-lstm": RowLSTM,
+    "diagonal-bilstm": DiagonalBiLSTM,
+    "image-gpt": ImageGPT,
+}
+"""Every pixel-level model by the name that ``--model`` takes."""
+
+DEFAULT_MODEL = "gated-pixelcnn"
+
+Model = TypeVar("Model")
+
+
+@dataclass(frozen=True)
+class TrainPixel(Generic[Model]):
+    """Train a pixel-level model on images, or on codes as their prior.
+
+    Attributes:
+        model: The model; --model NAME chooses which.
+        output: The run's folder; with the tokenizer in it, it is a whole pipeline.
+        data: The images.
+        levels: Levels a subpixel: 2, 4, … 256.
+        dynamic: Draw binary pixels as Bernoulli(intensity / 255) anew each time; takes --levels 2.
+        palette: Pixels as the nearest of this many colours, found by k-means on the dataset (0: as levels).
+        codes: Train on the codes in this folder, from `rasterwise encode`, instead of images. Codes have no
+            order, so a model that can reads them as learned vectors; so it does palette colours.
+        conditional: Tell the model the images' classes. Codes that have classes always do.
+        training: How it is trained.
+        label_dropout: Share of labels hidden in training, so that guidance has an unconditional model.
+        force: Delete a run that is in the output folder and start anew.
+        json: Print the report as JSON.
+    """
+
+    model: Model
+    output: Path = Path("runs/pixel")
+    data: DataConfig = field(default_factory=DataConfig)
+    levels: int = 256
+    dynamic: bool = False
+    palette: int = 0
+    codes: Path | None = None
+    conditional: bool = False
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    label_dropout: float = 0.1
+    force: bool = False
+    json: bool = False
+
+
+def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[str, Any]:
+    """Run the command; returns the run's report.
+
+    Args:
+        options: The flags.
+        decode: The tokenizer's of the codes, for sample pictures; images need none.
+    """
+    accelerator = start_accelerator(options.training)
+    main = accelerator.is_main_process
+    model_class = next(model for model in MODELS.values() if model.config_class is type(options.model))
+    if options.codes is not None:
+        codes = open_codes(options.codes)
+        config = dataclasses.replace(
+            _without_order(options.model),
+            grid=codes.key.grid,
+            classes=codes.key.classes,
+            tokenizer=codes.key.tokenizer,
+        )
+        run = _claim(options, config, main)
+        accelerator.wait_for_everyone()
+        return run.report or train_on_codes(
+            model_class(config),
+            codes,
+            options.training,
+            run,
+            accelerator,
+            label_dropout=options.label_dropout,
+            decode=decode,
+        )
+    with Progress("reading pictures", "picture", shown=main) as progress:
+        images = open_images(options.data, progress)
+    tokenizer = tokenizer_for(options, images)
+    classes = images.classes if options.conditional else ()
+    if options.conditional and not classes:
+        raise InputError(
+            f"dataset {options.data.dataset!r} has no classes to tell the model; leave out --conditional"
+        )
+    config = dataclasses.replace(
+        _without_order(options.model) if options.palette else options.model,
+        grid=tokenizer.grid(*images.shape),
+        classes=classes,
+        tokenizer=tokenizer.fingerprint,
+    )
+    run = _claim(options, config, main)
+    accelerator.wait_for_everyone()
+    return run.report or train_on_images(
+        model_class(config),
+        tokenizer,
+        images,
+        options.training,
+        run,
+        accelerator,
+        label_dropout=options.label_dropout,
+    )
+
+
+def tokenizer_for(options: TrainPixel[Any], images: ImageData) -> Any:
+    """The pixel tokenizer that the flags ask for, or a palette fitted to the training images."""
+    if options.palette:
+        if options.levels != TrainPixel.levels or options.dynamic:
+            raise InputError("--palette takes the place of --levels and --dynamic; give one or the other")
+        config = PaletteConfig(colours=options.palette, channels=images.shape[0])
+        tokenizer: Any = PaletteTokenizer(config).fit(images.train)
+    else:
+        tokenizer = PixelTokenizer(PixelTokenizerConfig(options.levels, options.dynamic))
+    tokenizer.trained_on = dataclasses.asdict(options.data)
+    return tokenizer
+
+
+def _without_order(config: Any) -> Any:
+    """The configuration for symbols whose numbers are no intensities."""
+    return dataclasses.replace(config, embedding="learned") if hasattr(config, "embedding") else config
+
+
+def _claim(options: TrainPixel[Any], config: Any, main: bool) -> RunFolder:
+    resolved = dataclasses.replace(options, model=config)
+    return RunFolder.claim(
+        options.output, f"train pixel --model {_name(config)}", resolved, force=options.force, main=main
+    )
+
+
+def _name(config: Any) -> str:
+    return next(name for name, model in MODELS.items() if model.config_class is type(config))
+
+
+def split_model(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The name that --model gives, and the arguments without it."""
+    name, rest, words = DEFAULT_MODEL, list[str](), iter(arguments)
+    for word in words:
+        if word == "--model":
+            name = next(words, "")
+        elif word.startswith("--model="):
+            name = word.removeprefix("--model=")
+        else:
+            rest.append(word)
+    return name, rest
+
+
+def run(arguments: Sequence[str] | None, program: str | None, command: Any = train_pixel) -> int:
+    """Run the command with the flags of the model that --model names."""
+    name, rest = split_model(sys.argv[1:] if arguments is None else arguments)
+    if name not in MODELS:
+        print(f"rasterwise: --model is {name!r}, expected one of {', '.join(MODELS)}", file=sys.stderr)
+        return USER_ERROR
+    config_class = MODELS[name].config_class
+    shown = f"{program or 'python -m pixel_baselines.train'} --model {{{','.join(MODELS)}}}"
+    return run_command(command, TrainPixel[config_class], rest, shown)  # type: ignore[valid-type]
+
+
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command."""
+    return run(arguments, program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

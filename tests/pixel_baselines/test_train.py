@@ -1,0 +1,151 @@
+"""The pixel-level models' command: every model, on pixels, palettes and codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from pipeline import ImagePipeline
+from pipeline.cli import main as rasterwise
+from pixel_baselines.train import MODELS, split_model
+from rasterwise.data import DataConfig, open_images
+from rasterwise.likelihood_training import evaluate_likelihood
+from tests.conftest import Chain, Folders
+
+SIZES = {
+    "pixelcnn": ["--width=16", "--blocks=1"],
+    "gated-pixelcnn": ["--width=8", "--depth=2"],
+    "pixelcnn-pp": ["--width=8", "--blocks=1", "--components=2"],
+    "row-lstm": ["--width=8", "--depth=1"],
+    "diagonal-bilstm": ["--width=8", "--depth=1"],
+    "image-gpt": ["--width=16", "--heads=2", "--depth=1"],
+}
+SHORT = ["--steps=3", "--batch-size=8", "--evaluate-every=3"]
+
+
+def trained(capsys: pytest.CaptureFixture[str], model: str, output: Path, *flags: str) -> dict[str, object]:
+    capsys.readouterr()
+    command = [
+        "train",
+        "pixel",
+        "--model",
+        model,
+        f"--output={output}",
+        *SIZES[model],
+        *SHORT,
+        *flags,
+        "--json",
+    ]
+    assert rasterwise(command) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_table_names_every_model_by_its_kind() -> None:
+    """--model takes what config.json says."""
+    assert {name: model.kind for name, model in MODELS.items()} == {name: name for name in SIZES}
+    assert split_model(["--width=8", "--model", "x", "--json"]) == ("x", ["--width=8", "--json"])
+    assert split_model(["--model=y"]) == ("y", [])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_trains_evaluates_and_samples(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dynamically binarized digits: the run is a pipeline, and its likelihood is that of the report."""
+    report = trained(capsys, model, tmp_path / "run", "--levels=2", "--dynamic")
+    test = report["test"]
+    assert test["items"] == 360  # type: ignore[index]
+    assert test["bits_per_dim"] == pytest.approx(test["bits_per_symbol"])  # type: ignore[index]
+    assert rasterwise(["evaluate", "--source", str(tmp_path / "run"), "--batch-size=17", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["nll_nats"] == pytest.approx(test["nll_nats"], rel=1e-5)  # type: ignore[index]
+    assert again["nll_nats_standard_error"] > 0
+    assert list((tmp_path / "run" / "pictures").iterdir())
+    pipeline = ImagePipeline.from_pretrained(tmp_path / "run")
+    assert set(pipeline.sample(2, seed=0, output="tensor").unique().tolist()) <= {0, 255}
+
+
+@pytest.mark.parametrize("model", ["gated-pixelcnn", "row-lstm", "image-gpt"])
+def test_any_model_is_a_prior_over_codes(
+    model: str, chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One command trains it, with the classes of the codes; its folder is a pipeline."""
+    trained(capsys, model, tmp_path / "run", f"--codes={chain.codes}")
+    pipeline = ImagePipeline.from_pretrained(tmp_path / "run")
+    assert pipeline.model.kind == model
+    assert pipeline.sample(2, labels="7", seed=0, output="tensor").shape == (2, 1, 8, 8)
+    assert list((tmp_path / "run" / "pictures").iterdir())
+
+
+def test_palette_of_colours(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """ImageGPT on RGB pictures through a palette fitted to them, told their classes."""
+    dataset = folders.classes("animals", 20)
+    flags = [f"--dataset={dataset}", "--size=8", "--palette=16", "--conditional"]
+    report = trained(capsys, "image-gpt", tmp_path / "run", *flags)
+    assert "bits_per_dim" not in report["test"]  # type: ignore[operator]  # palette symbols are no subpixels
+    pipeline = ImagePipeline.from_pretrained(tmp_path / "run")
+    pictures = pipeline.sample(2, labels="dog", seed=0)
+    assert all(picture.mode == "RGB" and picture.size == (8, 8) for picture in pictures)
+    rasterwise(["sample", "--pipeline", str(tmp_path / "run"), "--n=2", f"--output={tmp_path / 'x.png'}"])
+    assert Image.open(tmp_path / "x.png").mode == "RGB"
+
+
+def test_dynamic_evaluation_does_not_depend_on_the_batch_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each image is binarized by its own noise; another seed gives other figures."""
+    trained(capsys, "gated-pixelcnn", tmp_path / "run", "--levels=2", "--dynamic")
+    pipeline, data = ImagePipeline.from_pretrained(tmp_path / "run"), open_images(DataConfig())
+    pipeline.model.double()
+
+    def nats(batch_size: int, seed: int = 0) -> float:
+        metrics = evaluate_likelihood(
+            pipeline.model,
+            data.test,
+            Accelerator(cpu=True),
+            tokenizer=pipeline.tokenizer,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        return metrics["nll_nats"]
+
+    assert nats(1) == pytest.approx(nats(64), abs=1e-9)
+    assert nats(64) != pytest.approx(nats(64, seed=1), abs=1e-6)
+
+
+def test_a_model_beats_independent_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A little training is enough to know more than each pixel's frequency."""
+    flags = ["--levels=2", "--width=16", "--evaluate-every=200", "--steps=200", "--warmup-steps=10", "--batch-size=64"]
+    report = trained(
+        capsys, "gated-pixelcnn", tmp_path / "run", *flags, "--learning-rate=0.005", "--ema-decay=0"
+    )
+    images = next(open_images(DataConfig()).train.ordered(2000)).values
+    share = (images >= 128).double().mean(0).clamp(1e-3, 1 - 1e-3)
+    test = next(open_images(DataConfig()).test.ordered(2000)).values >= 128
+    independent = -torch.where(test, share.log(), (1 - share).log()).flatten(1).sum(1).mean().item()
+    assert report["test"]["nll_nats"] < independent  # type: ignore[index]
+
+
+def test_refusals(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unknown models, palettes with levels, classes that are not there, dynamic greys."""
+    output = f"--output={tmp_path / 'run'}"
+    plain = folders.pictures("plain", 20)
+    for flags, said in (
+        (["--model=gan"], "--model is 'gan', expected one of pixelcnn"),
+        (["--palette=8", "--levels=4"], "--palette takes the place of --levels"),
+        (["--levels=5"], "levels is 5"),
+        (["--dynamic"], "dynamic binarization gives 2 levels, not 256"),
+        ([f"--dataset={plain}", "--conditional"], "has no classes to tell the model"),
+        (["--model=image-gpt", "--palette=4000"], "ask for"),
+    ):
+        capsys.readouterr()
+        assert rasterwise(["train", "pixel", output, *flags]) == 2
+        error = capsys.readouterr().err.strip()
+        assert said in error
+        assert error.count("\n") == 0
+    assert not (tmp_path / "run").exists()
