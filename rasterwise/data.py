@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
-import torch
 from PIL import Image
-from torch import Tensor
 
 from rasterwise.errors import InputError
 from rasterwise.files import from_json
-from rasterwise.images import GREY_MODES, Colour, Resample, decode_picture, picture_to_tensor, resized
-from rasterwise.splits import Batch, IndexedSplit, Split, tensor_split
+from rasterwise.images import GREY_MODES, Colour, Resample
+from rasterwise.reading import Columns, Preparation, Reader, decode_stored
+from rasterwise.splits import Split
 
 if TYPE_CHECKING:
     import datasets
 
-SHUFFLE_BUFFER = 2048
 PICTURES_LOOKED_AT = 64
 
 
@@ -88,15 +84,6 @@ def same_data(config: DataConfig, trained_on: dict[str, Any]) -> DataConfig:
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The columns of a dataset, by what they hold; None where it has none."""
-
-    image: str
-    label: str | None
-    caption: str | None
-
-
-@dataclass(frozen=True)
 class ImageData:
     """An opened image dataset.
 
@@ -136,7 +123,7 @@ def open_images(config: DataConfig, progress: Callable[[int, int], None] | None 
     origin = _origin(config) if config.streaming else ""
     parts = []
     for name, rows in ((config.train_split, train), (config.test_split, test)):
-        reader = _Reader(name, columns, preparation, len(classes), origin)
+        reader = Reader(name, columns, preparation, len(classes), origin)
         parts.append(reader.split(rows, config.workers, progress))
     return ImageData(parts[0], parts[1], preparation.shape, classes, columns)
 
@@ -216,10 +203,6 @@ def _origin(config: DataConfig) -> str:
     from huggingface_hub import HfApi
 
     return f"{config.dataset} {config.subset} {HfApi().dataset_info(config.dataset).sha}"
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _digits() -> tuple[Any, Any]:
@@ -305,31 +288,6 @@ def _classes(features: Any, columns: Columns) -> tuple[str, ...]:
 # ---------------------------------------------------------------------------- pictures
 
 
-@dataclass(frozen=True)
-class _Preparation:
-    """How every picture becomes uint8 ``(channels, height, width)``."""
-
-    colour: Colour
-    height: int
-    width: int
-    resample: Resample
-    resize: bool
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 1 if self.colour == "grey" else 3, self.height, self.width
-
-    def __call__(self, picture: Image.Image) -> Tensor:
-        if self.resize:
-            picture = resized(picture, self.height, self.width, self.resample)
-        elif picture.size != (self.width, self.height):
-            found = f"{picture.width}×{picture.height}"
-            raise InputError(
-                f"is {found} where others are {self.width}×{self.height}; choose one with --size"
-            )
-        return picture_to_tensor(picture, self.colour)
-
-
 def _look_at(rows: Any, column: str, config: DataConfig) -> list[Image.Image]:
     """A few pictures, from all over the split where it can be indexed."""
     if hasattr(rows, "select"):
@@ -339,127 +297,18 @@ def _look_at(rows: Any, column: str, config: DataConfig) -> list[Image.Image]:
         some = list(enumerate(itertools.islice(rows, PICTURES_LOOKED_AT)))
     if not some:
         raise InputError(f"split {config.train_split!r} of dataset {config.dataset!r} is empty")
-    return [_decode(row[column], index, config.train_split) for index, row in some]
+    return [decode_stored(row[column], index, config.train_split) for index, row in some]
 
 
-def _prepare(pictures: list[Image.Image], config: DataConfig) -> _Preparation:
+def _prepare(pictures: list[Image.Image], config: DataConfig) -> Preparation:
     grey = all(picture.mode in GREY_MODES for picture in pictures)
     colour: Colour = config.colour if config.colour != "auto" else ("grey" if grey else "rgb")
     if config.size is not None:
-        return _Preparation(colour, config.size, config.size, config.resample, True)
+        return Preparation(colour, config.size, config.size, config.resample, True)
     sizes = sorted({picture.size for picture in pictures})
     if len(sizes) > 1:
         found = ", ".join(f"{width}×{height}" for width, height in sizes[:3])
         raise InputError(
             f"pictures of dataset {config.dataset!r} differ in size ({found}, …); choose one with --size"
         )
-    return _Preparation(colour, sizes[0][1], sizes[0][0], config.resample, False)
-
-
-def _decode(stored: dict[str, Any] | None, index: int, split: str) -> Image.Image:
-    where = f"picture {index} of split {split!r}"
-    if not stored:
-        raise InputError(f"{where} is missing, expected a picture; remove the row")
-    path = stored.get("path") or ""
-    try:
-        content = stored.get("bytes")
-        return decode_picture(Path(path).read_bytes() if content is None else content)
-    except Exception as error:
-        named = f"{where} ({path})" if path else where
-        raise InputError(f"{named} does not decode ({error}); mend or remove it") from None
-
-
-class _Reader:
-    """Rows of a Hugging Face dataset as batches of prepared pictures."""
-
-    def __init__(
-        self, name: str, columns: Columns, preparation: _Preparation, classes: int, origin: str
-    ) -> None:
-        self.name, self.columns, self.preparation = name, columns, preparation
-        self.classes, self.origin = classes, origin
-
-    def split(self, rows: Any, workers: int, progress: Callable[[int, int], None] | None) -> Split:
-        kept = [self.columns.image] + ([self.columns.label] if self.columns.label else [])
-        rows = rows.select_columns(kept)
-        if not hasattr(rows, "select"):
-            return StreamedSplit(rows, self, _digest(self.origin, self.name, self.preparation))
-        count = len(rows)
-        if not count:
-            raise InputError(f"split {self.name!r} is empty, expected pictures")
-        channels, height, width = self.preparation.shape
-        if count * channels * height * width <= psutil.virtual_memory().available // 2:
-            return self._in_memory(rows, progress)
-        fingerprint = _digest(rows._fingerprint, self.preparation)
-        return IndexedSplit(count, lambda indices: self._fetch(rows, indices), fingerprint, workers)
-
-    def _in_memory(self, rows: Any, progress: Callable[[int, int], None] | None) -> IndexedSplit:
-        count = len(rows)
-        images = torch.empty(count, *self.preparation.shape, dtype=torch.uint8)
-        labels = torch.empty(count, dtype=torch.int64) if self.columns.label else None
-        for index, row in enumerate(rows):
-            images[index], label = self.read(row, index)
-            if labels is not None:
-                labels[index] = label
-            if progress and (index + 1) % 256 == 0:
-                progress(index + 1, count)
-        return tensor_split(images, labels)
-
-    def _fetch(self, rows: Any, indices: list[int]) -> Batch:
-        return self.batch([self.read(rows[index], index) for index in indices])
-
-    def read(self, row: dict[str, Any], index: int) -> tuple[Tensor, int]:
-        """The prepared picture and the label (-1: none) of a row."""
-        picture = _decode(row[self.columns.image], index, self.name)
-        try:
-            image = self.preparation(picture)
-        except InputError as error:
-            raise InputError(f"picture {index} of split {self.name!r} {error}") from None
-        if not self.columns.label:
-            return image, -1
-        label = row[self.columns.label]
-        if label is None or not 0 <= label < self.classes:
-            raise InputError(
-                f"picture {index} of split {self.name!r} has label {label}, expected 0 to {self.classes - 1}"
-            )
-        return image, label
-
-    def batch(self, items: list[tuple[Tensor, int]]) -> Batch:
-        images, labels = zip(*items, strict=True)
-        return Batch(torch.stack(images), torch.tensor(labels) if self.columns.label else None)
-
-
-class StreamedSplit:
-    """A split read from its files as it is needed; its length is not known beforehand."""
-
-    def __init__(self, rows: Any, reader: _Reader, fingerprint: str) -> None:
-        self._rows, self._reader, self._fingerprint = rows, reader, fingerprint
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @property
-    def length(self) -> None:
-        return None
-
-    def shuffled(
-        self, batch_size: int, *, seed: int, start: int = 0, rank: int = 0, world: int = 1
-    ) -> Iterator[Batch]:
-        # One open shard at a time: with more, an iterator's end waits seconds for its readers.
-        rows = self._rows.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER, max_buffer_input_shards=1)
-
-        def endless() -> Iterator[tuple[int, dict[str, Any]]]:
-            for epoch in itertools.count():
-                rows.set_epoch(epoch)
-                yield from enumerate(rows)
-
-        # Skipped rows are read but not decoded; every process reads all rows and decodes its own.
-        stream = itertools.islice(endless(), start * batch_size, None)
-        while True:
-            chosen = list(itertools.islice(stream, batch_size))[rank::world]
-            yield self._reader.batch([self._reader.read(row, index) for index, row in chosen])
-
-    def ordered(self, batch_size: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        stream = itertools.islice(enumerate(self._rows), rank, None, world)
-        while chosen := list(itertools.islice(stream, batch_size)):
-            yield self._reader.batch([self._reader.read(row, index) for index, row in chosen])
+    return Preparation(colour, sizes[0][1], sizes[0][0], config.resample, False)

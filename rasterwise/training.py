@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -17,15 +15,16 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from rasterwise.autoregressive import evaluating
 from rasterwise.checkpoints import load_checkpoint, save_checkpoint
 from rasterwise.errors import InputError, NonFiniteError
+from rasterwise.optimization import averaged_model, learning_rate_share, parameter_groups
 from rasterwise.pretrained import Pretrained
 from rasterwise.progress import Progress
 from rasterwise.runs import RunFolder, device_name
 from rasterwise.splits import Batch, Split
+from rasterwise.stopping import stop_on_signal
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,9 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch) -> Losses: ...
 
+
+UNKNOWN_EPOCH = 500
+"""Steps between evaluations where a streamed dataset does not tell its length."""
 
 Evaluate = Callable[[Any, Accelerator], dict[str, float]]
 Draw = Callable[[Any], Image.Image]
@@ -166,32 +168,24 @@ def train(
         raise InputError(
             f"batch_size {config.batch_size} cannot be shared by {world} processes × {config.accumulate} parts"
         )
-    optimizer = torch.optim.AdamW(
-        parameter_groups(objective, config.weight_decay),
-        lr=config.learning_rate,
-        betas=(0.9, 0.95),
-        fused=True,
-    )
+    groups = parameter_groups(objective, config.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
     objective.to(accelerator.device)
     averaged = averaged_model(objective.model, config.ema_decay)
     modules: dict[str, nn.Module] = {"objective": objective} | ({"averaged": averaged} if averaged else {})
-    first_step = load_checkpoint(run.path / "checkpoints", modules, optimizer, accelerator)
+    first_step = step = load_checkpoint(run.path / "checkpoints", modules, optimizer, accelerator)
     wrapped, optimizer = accelerator.prepare(objective, optimizer)
-    model: Any = averaged.module if averaged else objective.model
-    epoch_steps = math.ceil(split.length / config.batch_size) if split.length else 500
-    evaluate_every = config.evaluate_every or epoch_steps
-    sample_every = config.sample_every or evaluate_every
-    save_every = config.save_every or evaluate_every
     batches = split.shuffled(config.batch_size, seed=config.seed, start=first_step, rank=rank, world=world)
-
     run.rewind(first_step)
-    began, aside, test, step = time.monotonic(), 0.0, dict[str, float](), first_step
     objective.train()
     with stop_on_signal() as stop, Progress("training", "step", shown=run.main) as progress:
+        model: Any = averaged.module if averaged else objective.model
+        outputs = _Outputs(config, split, run, accelerator, progress, model, evaluate, draw)
         while step < config.steps:
             batch = next(batches).to(accelerator.device)
+            share = learning_rate_share(step, steps=config.steps, warmup_steps=config.warmup_steps)
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * learning_rate_share(step, config)
+                group["lr"] = config.learning_rate * share
             shown = dict[str, Tensor]()
             for part, last in _parts(batch, config.accumulate):
                 with contextlib.nullcontext() if last else accelerator.no_sync(wrapped):
@@ -207,80 +201,96 @@ def train(
                 averaged.update_parameters(objective.model)
             step += 1
 
-            ending = step == config.steps or stop.requested(accelerator)
-            paused = time.monotonic()
-            if step % evaluate_every == 0 or step == config.steps:
-                run.log(step, "train", {**values, "learning_rate": optimizer.param_groups[0]["lr"]})
-                test = run_evaluation(model, accelerator, evaluate)
-                run.log(step, "test", test)
+            stopping = stop.requested(accelerator)
+            with outputs.aside():
+                outputs.measure(step, {**values, "learning_rate": config.learning_rate * share})
+                if outputs.due(step, config.save_every) or stopping:
+                    save_checkpoint(run.path / "checkpoints", step, modules, optimizer, accelerator)
+                    if run.main:
+                        model.save_pretrained(run.path / "model", card=card)
+            name = next(iter(shown))
+            rate = outputs.items_per_second(step - first_step)
+            progress(step, config.steps, f"{name} {values[name]:.4g}, {rate:.0f} images/s")
+            if stopping and step < config.steps:
                 progress.line(
-                    f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in test.items())
+                    f"stopped at step {step} of {config.steps}; the same command goes on from there"
                 )
-            if draw and run.main and (step % sample_every == 0 or step == config.steps):
-                with evaluating(model), torch.no_grad():
-                    run.picture(step, "samples", draw(model))
-            if step % save_every == 0 or ending:
-                save_checkpoint(run.path / "checkpoints", step, modules, optimizer, accelerator)
-                if run.main:
-                    model.save_pretrained(run.path / "model", card=card)
-            aside += time.monotonic() - paused
-            rate = (step - first_step) * config.batch_size / max(1e-9, time.monotonic() - began - aside)
-            main_name = next(iter(shown))
-            progress(step, config.steps, f"{main_name} {values[main_name]:.4g}, {rate:.0f} images/s")
-            if ending:
                 break
-        if step < config.steps:
-            progress.line(f"stopped at step {step} of {config.steps}; the same command goes on from there")
+        if not outputs.test and step == config.steps:  # it was killed between its last step and its report
+            outputs.test = run_evaluation(model, accelerator, evaluate)
     run.close()
-    seconds = time.monotonic() - began
     report = TrainingReport(
         steps=step,
-        seconds=round(seconds, 1),
-        items_per_second=round((step - first_step) * config.batch_size / max(1e-9, seconds - aside), 1),
+        seconds=round(outputs.seconds, 1),
+        items_per_second=round(outputs.items_per_second(step - first_step), 1),
         parameters=sum(p.numel() for p in objective.model.parameters() if p.requires_grad),
         device=device_name(accelerator.device),
         stopped=step < config.steps,
-        test=test,
+        test=outputs.test,
     )
     if not report.stopped:
         run.finish(asdict(report))
     return report
 
 
+class _Outputs:
+    """What a run does beside training, at intervals: metrics and pictures; and the clock that leaves it out."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        split: Split,
+        run: RunFolder,
+        accelerator: Accelerator,
+        progress: Progress,
+        model: Any,
+        evaluate: Evaluate,
+        draw: Draw | None,
+    ) -> None:
+        self.config, self.run, self.accelerator, self.progress = config, run, accelerator, progress
+        self.model, self.evaluate, self.draw = model, evaluate, draw
+        epoch = math.ceil(split.length / config.batch_size) if split.length else UNKNOWN_EPOCH
+        self.interval = config.evaluate_every or epoch
+        self.test: dict[str, float] = {}
+        self._began, self._aside = time.monotonic(), 0.0
+
+    def due(self, step: int, interval: int) -> bool:
+        """Whether a step ends an interval (0: that of the evaluations), or the run."""
+        return step % (interval or self.interval) == 0 or step == self.config.steps
+
+    def measure(self, step: int, values: dict[str, float]) -> None:
+        """Log metrics and draw a sample picture, each if it is due."""
+        if self.due(step, self.interval):
+            self.run.log(step, "train", values)
+            self.test = run_evaluation(self.model, self.accelerator, self.evaluate)
+            self.run.log(step, "test", self.test)
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in self.test.items())
+            self.progress.line(f"step {step}: {shown}")
+        if self.draw and self.run.main and self.due(step, self.config.sample_every):
+            with evaluating(self.model), torch.no_grad():
+                self.run.picture(step, "samples", self.draw(self.model))
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Time spent in the block is no training time."""
+        began = time.monotonic()
+        yield
+        self._aside += time.monotonic() - began
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds since the run, or its resumption, began."""
+        return time.monotonic() - self._began
+
+    def items_per_second(self, steps: int) -> float:
+        """Training items a second over the steps of this session."""
+        return steps * self.config.batch_size / max(1e-9, self.seconds - self._aside)
+
+
 def run_evaluation(model: Pretrained, accelerator: Accelerator, evaluate: Evaluate) -> dict[str, float]:
     """Metrics of a model on the test split, in evaluation mode and without gradients."""
     with evaluating(model), torch.no_grad(), accelerator.autocast():
         return evaluate(model, accelerator)
-
-
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters with weight decay (two dimensions or more) and without (biases, gains, scales)."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
-def learning_rate_share(step: int, config: TrainingConfig) -> float:
-    """The share of the learning rate at a step (from 0): a linear rise, then half a cosine down to 0."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
-    """An exponential moving average of the weights; buffers follow the model's own. None for decay 0."""
-    if not decay:
-        return None
-
-    def average(averages: Any, parameters: Any, updates: Tensor | int) -> None:
-        # The first updates average over few steps, so that the first weights are forgotten in short runs.
-        share = 1 - min(decay, (1 + float(updates)) / (10 + float(updates)))
-        torch._foreach_lerp_(averages, parameters, share)
-
-    return AveragedModel(model, multi_avg_fn=average)
 
 
 def _parts(batch: Batch, count: int) -> Iterator[tuple[Batch, bool]]:
@@ -298,39 +308,3 @@ def _finite(values: dict[str, Tensor], step: int) -> dict[str, float]:
                 f"{name} is {number} at step {step}; the last checkpoint stays. A lower --learning-rate may help"
             )
     return dict(zip(values, numbers, strict=True))
-
-
-class _Stop:
-    """Whether the run was asked to end."""
-
-    def __init__(self) -> None:
-        self.signalled = False
-
-    def requested(self, accelerator: Accelerator) -> bool:
-        """True on all processes once any of them got a signal."""
-        if accelerator.num_processes == 1:
-            return self.signalled
-        flag = torch.tensor(float(self.signalled), device=accelerator.device)
-        return bool(accelerator.reduce(flag, "sum") > 0)
-
-
-@contextlib.contextmanager
-def stop_on_signal() -> Iterator[_Stop]:
-    """Note Ctrl-C and SIGTERM instead of dying of them; a second one has its usual effect."""
-    stop = _Stop()
-    before: dict[int, Any] = {}
-
-    def note(number: int, _: FrameType | None) -> None:
-        stop.signalled = True
-        signal.signal(number, before[number])
-
-    try:
-        for expected in (signal.SIGINT, signal.SIGTERM):
-            before[expected] = signal.signal(expected, note)
-    except ValueError:  # not the main thread: nobody sends signals here
-        before.clear()
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

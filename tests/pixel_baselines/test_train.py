@@ -120,7 +120,14 @@ def test_dynamic_evaluation_does_not_depend_on_the_batch_size(
 
 def test_a_model_beats_independent_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A little training is enough to know more than each pixel's frequency."""
-    flags = ["--levels=2", "--width=16", "--evaluate-every=200", "--steps=200", "--warmup-steps=10", "--batch-size=64"]
+    flags = [
+        "--levels=2",
+        "--width=16",
+        "--evaluate-every=200",
+        "--steps=200",
+        "--warmup-steps=10",
+        "--batch-size=64",
+    ]
     report = trained(
         capsys, "gated-pixelcnn", tmp_path / "run", *flags, "--learning-rate=0.005", "--ema-decay=0"
     )

@@ -12,8 +12,9 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Picture
 
-from rasterwise.data import DataConfig, ImageData, StreamedSplit, open_images, same_data
+from rasterwise.data import DataConfig, ImageData, open_images, same_data
 from rasterwise.errors import InputError
+from rasterwise.reading import StreamedSplit
 from tests.conftest import Folders
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -22,8 +22,6 @@ from rasterwise.training import (
     Objective,
     TrainingConfig,
     TrainingReport,
-    averaged_model,
-    learning_rate_share,
     start_accelerator,
     train,
 )
@@ -188,34 +186,6 @@ def test_bf16_trains(tmp_path: Path) -> None:
     for name, value in objective.model.state_dict().items():
         assert value.dtype != torch.bfloat16, name
         assert torch.isfinite(value.float()).all(), name
-
-
-def test_averaged_weights() -> None:
-    """An exponential moving average with a short memory at first; buffers follow the model."""
-    model = nn.BatchNorm1d(1)
-    averaged = averaged_model(model, 0.9)
-    assert averaged is not None
-    expected = torch.zeros(1)
-    for step in range(30):
-        with torch.no_grad():
-            model.weight.fill_(step)
-            model.running_mean.fill_(step)  # type: ignore[union-attr]
-        averaged.update_parameters(model)
-        share = 0.0 if step == 0 else min(0.9, (1 + step) / (10 + step))
-        expected = share * expected + (1 - share) * step
-    torch.testing.assert_close(averaged.module.weight.detach(), expected)
-    assert averaged.module.running_mean.item() == 29
-    assert averaged_model(model, 0) is None
-
-
-def test_learning_rate() -> None:
-    """Rises in a line to 1, then falls in half a cosine to 0."""
-    config = TrainingConfig(steps=110, warmup_steps=10)
-    shares = [learning_rate_share(step, config) for step in range(111)]
-    assert shares[0] == pytest.approx(0.1)
-    assert shares[9] == shares[10] == 1
-    assert shares[60] == pytest.approx(0.5)
-    assert shares[110] == pytest.approx(0)
 
 
 def test_impossible_settings_are_refused() -> None:

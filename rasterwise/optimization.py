@@ -1,0 +1,40 @@
+"""What surrounds the gradient: parameter groups, the learning rate's course, averaged weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters with weight decay (two dimensions or more) and without (biases, gains, scales)."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def learning_rate_share(step: int, *, steps: int, warmup_steps: int) -> float:
+    """The share of the learning rate at a step (from 0): a linear rise, then half a cosine down to 0."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
+    """An exponential moving average of the weights; buffers follow the model's own. None for decay 0."""
+    if not decay:
+        return None
+
+    def average(averages: Any, parameters: Any, updates: Tensor | int) -> None:
+        # The first updates average over few steps, so that the first weights are forgotten in short runs.
+        share = 1 - min(decay, (1 + float(updates)) / (10 + float(updates)))
+        torch._foreach_lerp_(averages, parameters, share)
+
+    return AveragedModel(model, multi_avg_fn=average)
