@@ -74,8 +74,8 @@ class DiagonalBiLSTMLayer(RecurrentLayer):
 
     def __init__(self, config: DiagonalBiLSTMConfig) -> None:
         super().__init__(config, directions=2)
-        grid, features = config.grid, 2 * config.width
-        mask = channel_mask(features, config.width, grid.channels, "B").repeat(4, 1).t()
+        grid, features = config.grid, config.width
+        mask = channel_mask(features, config.state_width, grid.channels, "B").repeat(4, 1).t()
         self.register_buffer("input_mask", mask.contiguous(), persistent=False)
         self.input_weight = fan_in_uniform(2, features, self.gates, fan_in=features)
         # Rows: the state beside (the cell's own row), then the state above.
@@ -134,7 +134,7 @@ class DiagonalBiLSTM(PixelRNN):
 
     Example:
         >>> from rasterwise.grid import Grid
-        >>> config = DiagonalBiLSTMConfig(grid=Grid(1, 5, 4, 2), classes=("3", "8"), depth=2, width=8)
+        >>> config = DiagonalBiLSTMConfig(grid=Grid(1, 5, 4, 2), classes=("3", "8"), depth=2, width=16)
         >>> model = DiagonalBiLSTM(config).eval()
         >>> symbols = model.sample(2, Condition(torch.tensor([0, 1])))
         >>> symbols.shape, model.log_prob(symbols).shape
@@ -167,7 +167,7 @@ class DiagonalBiLSTMDecoder(PixelRNNDecoder):
     @torch.no_grad()
     def __init__(self, model: DiagonalBiLSTM, batch_size: int, condition: Condition | None) -> None:
         super().__init__(model, batch_size, condition)
-        width, depth, columns = model.config.width, model.config.depth, self.columns
+        width, depth, columns = model.config.state_width, model.config.depth, self.columns
         self.width = width
         layers = cast(list[DiagonalBiLSTMLayer], list(model.layers))
         order = self.gate_order

@@ -11,48 +11,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixel_baselines.channel_masks import MaskedLinear
-from pixel_baselines.masked_conv import Embedding, SymbolEmbedding, as_feature_map, masked_conv
-from rasterwise.autoregressive import AutoregressiveConfig, AutoregressiveModel
+from pixel_baselines.masked_conv import SymbolEmbedding, as_feature_map, masked_conv
+from pixel_baselines.masked_input import MaskedInputConfig
+from rasterwise.autoregressive import AutoregressiveModel
 from rasterwise.condition import Condition
 from rasterwise.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelRNNConfig(AutoregressiveConfig):
-    """What both PixelRNNs are told. The paper's CIFAR-10 models have depth 12, width 128, output_width 1024;
-    its MNIST model has depth 7, width 16, output_width 32.
+class PixelRNNConfig(MaskedInputConfig):
+    """What both PixelRNNs are told. The paper's CIFAR-10 models have depth 12, width 256, output_width 1024;
+    its MNIST model has depth 7, width 32, output_width 32.
 
     Attributes:
+        width: Features of the map between the layers (the paper's 2h, even); an LSTM has half as many.
         depth: LSTM layers.
-        width: LSTM features a direction (the paper's h); the map between the layers has twice as many.
-        output_width: Features of the 1×1 layer before the softmax.
-        input_kernel: Side of the first convolution (mask A), odd.
-        embedding: "scale" reads a symbol as a number in [-1, 1]; "learned" as a vector of its own, for
-            symbols without an order, such as codes.
-        embedding_width: Width of the learned vector.
     """
 
     depth: int = 7
-    width: int = 64
-    output_width: int = 128
-    input_kernel: int = 7
-    embedding: Embedding = "scale"
-    embedding_width: int = 32
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_halves()
         if self.depth < 1:
             raise InputError(f"depth is {self.depth}, expected at least 1 layer")
-        for name in ("width", "output_width"):
-            if getattr(self, name) < self.grid.channels:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}, expected at least the {self.grid.channels} symbols of a site"
-                )
-        if self.input_kernel < 3 or self.input_kernel % 2 == 0:
-            raise InputError(f"input_kernel is {self.input_kernel}, expected an odd number from 3 on")
-        if self.embedding not in ("scale", "learned"):
-            raise InputError(f"embedding is {self.embedding!r}, expected 'scale' or 'learned'")
-        if self.embedding_width < 1:
-            raise InputError(f"embedding_width is {self.embedding_width}, expected at least 1")
+
+    @property
+    def state_width(self) -> int:
+        """LSTM features a direction (the paper's h)."""
+        return self.width // 2
 
 
 class RecurrentLayer(nn.Module):
@@ -68,14 +55,16 @@ class RecurrentLayer(nn.Module):
 
     def __init__(self, config: PixelRNNConfig, directions: int) -> None:
         super().__init__()
-        self.width, self.gates = config.width, 4 * config.width
+        self.width, self.gates = config.state_width, 4 * config.state_width
         # An LSTM that starts by forgetting half of its cell a step learns long contexts slowly: the forget
         # gate starts open (Jozefowicz et al., 2015).
-        bias = torch.zeros(directions, 4, config.width)
+        bias = torch.zeros(directions, 4, config.state_width)
         bias[:, 1] = 1
         self.bias = nn.Parameter(bias.flatten(1))
         # No bias: added to the residual stream it is the same as one in the layers that read the stream.
-        self.output = MaskedLinear(config.width, 2 * config.width, channels=config.grid.channels, bias=False)
+        self.output = MaskedLinear(
+            config.state_width, config.width, channels=config.grid.channels, bias=False
+        )
         self.label_bias: nn.Embedding | None = None
         if config.classes:
             self.label_bias = nn.Embedding(len(config.classes) + 1, directions * self.gates)
@@ -144,9 +133,9 @@ class PixelRNN(AutoregressiveModel):
         grid, channels = config.grid, config.grid.channels
         self.embedding = SymbolEmbedding(grid, config.embedding, config.embedding_width)
         features = self.embedding.features
-        self.input = masked_conv(features, 2 * config.width, config.input_kernel, "A", channels)
+        self.input = masked_conv(features, config.width, config.input_kernel, "A", channels)
         self.layers = nn.ModuleList([self.build_layer() for _ in range(config.depth)])
-        self.hidden = MaskedLinear(2 * config.width, config.output_width, channels=channels)
+        self.hidden = MaskedLinear(config.width, config.output_width, channels=channels)
         self.output = MaskedLinear(config.output_width, channels * grid.levels, channels=channels)
 
     @abstractmethod

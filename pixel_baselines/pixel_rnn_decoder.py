@@ -104,8 +104,10 @@ class PixelRNNDecoder(Decoder):
         self.dtype, self.device = model.input.weight.dtype, model.device
         self.label = model.class_index(condition, batch_size)
         self.columns = self.grid.width + model.extra_columns
-        features = torch.arange(4 * model.config.width, device=self.device).view(4, -1)
-        self.gate_order = torch.cat([features[:, own].flatten() for own in self.groups(model.config.width)])
+        features = torch.arange(4 * model.config.state_width, device=self.device).view(4, -1)
+        self.gate_order = torch.cat(
+            [features[:, own].flatten() for own in self.groups(model.config.state_width)]
+        )
         self.next_logits: Tensor | None = None
 
     @abstractmethod
@@ -131,7 +133,7 @@ class PixelRNNDecoder(Decoder):
             model: Whose weights are read.
             gate_weights: Of each layer ``(context + 2h, 4h)``, from a window to the gates in ``gate_order``.
         """
-        depth, width, channels = model.config.depth, model.config.width, range(self.grid.channels)
+        depth, width, channels = model.config.depth, model.config.state_width, range(self.grid.channels)
         self.top = self.zeros(self.batch_size, 2 * width)
         self._prepare_input(model)
         self._prepare_head(model)

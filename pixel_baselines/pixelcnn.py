@@ -11,54 +11,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixel_baselines.masked_conv import (
-    Embedding,
     SoftmaxHead,
     SymbolEmbedding,
     as_feature_map,
     masked_conv,
     pointwise_conv,
 )
+from pixel_baselines.masked_input import MaskedInputConfig
 from pixel_baselines.pixelcnn_decoder import PixelCNNDecoder
-from rasterwise.autoregressive import AutoregressiveConfig, AutoregressiveModel, Decoder
+from rasterwise.autoregressive import AutoregressiveModel, Decoder
 from rasterwise.condition import Condition
 from rasterwise.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedConvConfig(AutoregressiveConfig):
+class MaskedConvConfig(MaskedInputConfig):
     """What PixelCNN and Gated PixelCNN are both told.
 
     Attributes:
-        width: Features of the map that the layers pass on.
         kernel: Side of the layers' convolutions, odd.
-        input_kernel: Side of the first convolution (mask A), odd.
-        output_width: Features of the 1×1 layer before the softmax.
-        embedding: "scale" reads a symbol as a number in [-1, 1]; "learned" as a vector of its own, for
-            symbols without an order, such as codes.
-        embedding_width: Width of the learned vector.
     """
 
-    width: int = 64
     kernel: int = 3
-    input_kernel: int = 7
-    output_width: int = 128
-    embedding: Embedding = "scale"
-    embedding_width: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("kernel", "input_kernel"):
-            if getattr(self, name) < 3 or getattr(self, name) % 2 == 0:
-                raise InputError(f"{name} is {getattr(self, name)}, expected an odd number from 3 on")
-        for name in ("width", "output_width"):
-            if getattr(self, name) < self.grid.channels:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}, "
-                    f"expected at least the {self.grid.channels} symbols of a site"
-                )
-        if self.embedding not in ("scale", "learned"):
-            raise InputError(f"embedding is {self.embedding!r}, expected 'scale' or 'learned'")
-        if self.embedding_width < 1:
-            raise InputError(f"embedding_width is {self.embedding_width}, expected at least 1")
+        super().__post_init__()
+        self.check_kernel("kernel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +54,7 @@ class PixelCNNConfig(MaskedConvConfig):
         super().__post_init__()
         if self.blocks < 1:
             raise InputError(f"blocks is {self.blocks}, expected at least 1")
-        if self.width % 2 or self.width < 2 * self.grid.channels:
-            raise InputError(
-                f"width is {self.width}, expected an even number, "
-                f"at least twice the {self.grid.channels} symbols of a site"
-            )
+        self.check_halves()
 
 
 class ResidualBlock(nn.Module):

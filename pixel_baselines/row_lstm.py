@@ -44,13 +44,13 @@ class RowLSTMLayer(RecurrentLayer):
 
     def __init__(self, config: RowLSTMConfig) -> None:
         super().__init__(config, directions=1)
-        self.reach, channels, features = config.kernel // 2, config.grid.channels, 2 * config.width
+        self.reach, channels, features = config.kernel // 2, config.grid.channels, config.width
         # The taps right of the centre are all masked and not stored; the centre has mask B in every gate.
-        mask = torch.ones(config.width, self.reach + 1, features)
-        mask[:, -1] = channel_mask(features, config.width, channels, "B")
+        mask = torch.ones(config.state_width, self.reach + 1, features)
+        mask[:, -1] = channel_mask(features, config.state_width, channels, "B")
         self.register_buffer("input_mask", mask.flatten(1).repeat(4, 1), persistent=False)
         self.input_weight = fan_in_uniform(*self.input_mask.shape, fan_in=self.input_mask.shape[1])
-        taps = config.kernel * config.width
+        taps = config.kernel * config.state_width
         self.state_weight = fan_in_uniform(self.gates, taps, fan_in=taps)
 
     @property
@@ -98,7 +98,7 @@ class RowLSTM(PixelRNN):
 
     Example:
         >>> from rasterwise.grid import Grid
-        >>> model = RowLSTM(RowLSTMConfig(grid=Grid(3, 4, 5, 256), depth=2, width=12)).eval()
+        >>> model = RowLSTM(RowLSTMConfig(grid=Grid(3, 4, 5, 256), depth=2, width=24)).eval()
         >>> symbols = model.sample(2, generator=torch.Generator().manual_seed(0))
         >>> symbols.shape, model.log_prob(symbols).shape
         (torch.Size([2, 3, 4, 5]), torch.Size([2]))
@@ -121,7 +121,7 @@ class RowLSTMDecoder(PixelRNNDecoder):
     @torch.no_grad()
     def __init__(self, model: RowLSTM, batch_size: int, condition: Condition | None) -> None:
         super().__init__(model, batch_size, condition)
-        self.reach, width = model.config.kernel // 2, model.config.width
+        self.reach, width = model.config.kernel // 2, model.config.state_width
         depth, columns = model.config.depth, self.columns
         layers = cast(list[RowLSTMLayer], list(model.layers))
         order = self.gate_order

@@ -19,7 +19,7 @@ from tests.autoregressive_suite import AutoregressiveSuite, random_symbols, rand
 
 
 def small(grid: Grid, classes: tuple[str, ...] = (), **fields: object) -> DiagonalBiLSTM:
-    settings = {"depth": 2, "width": 12, "output_width": 36, **fields}
+    settings = {"depth": 2, "width": 24, "output_width": 36, **fields}
     return DiagonalBiLSTM(DiagonalBiLSTMConfig(grid=grid, classes=classes, **settings))  # type: ignore[arg-type]
 
 
@@ -74,7 +74,7 @@ def test_without_its_extra_column_the_end_of_the_row_above_is_cut_off(
 def test_layer_is_the_papers_equations() -> None:
     """A layer equals the paper's recurrence written out site by site (RGB groups), both directions."""
     grid, width = Grid(3, 4, 5, 2), 6
-    layer = randomized(small(grid, depth=1, width=width)).layers[0]
+    layer = randomized(small(grid, depth=1, width=2 * width)).layers[0]
     assert isinstance(layer, DiagonalBiLSTMLayer)
     height, columns = 4, 6  # the map has a column more than the grid
     x = torch.randn(height, columns, 2, 2 * width, dtype=torch.float64)

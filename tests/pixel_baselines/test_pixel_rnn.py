@@ -26,7 +26,7 @@ def test_each_activation_is_computed_once(
 ) -> None:
     """A whole cached walk multiplies no more than one teacher-forced pass, and less where masks are zero."""
     grid = Grid(channels, 6, 7, 16)
-    model = model_class(config_class(grid=grid, depth=2, width=24)).eval()
+    model = model_class(config_class(grid=grid, depth=2, width=48)).eval()
     symbols = random_symbols(grid, 2)
     with torch.no_grad(), FlopCounterMode(display=False) as once:
         model(symbols)
@@ -44,7 +44,7 @@ def test_decoder_holds_a_row(model_class: type[PixelRNN], config_class: type[Pix
     """A decoder's buffers do not grow with the height of the grid."""
 
     def held(height: int) -> int:
-        model = model_class(config_class(grid=Grid(1, height, 5, 4), depth=2, width=8))
+        model = model_class(config_class(grid=Grid(1, height, 5, 4), depth=2, width=16))
         decoder = model.decoder(3)
         for _ in range(decoder.grid.size):
             decoder.push(torch.zeros(3, dtype=torch.int64))
@@ -62,7 +62,7 @@ def test_decoder_holds_a_row(model_class: type[PixelRNN], config_class: type[Pix
 def test_half_precision_training(model_class: type[PixelRNN], config_class: type[PixelRNNConfig]) -> None:
     """Under bf16 autocast the log-probability is float32 and close, and every parameter gets a gradient."""
     grid = Grid(3, 5, 6, 8)
-    model = model_class(config_class(grid=grid, classes=CLASSES, depth=2, width=12))
+    model = model_class(config_class(grid=grid, classes=CLASSES, depth=2, width=24))
     symbols, condition = random_symbols(grid, 3), random_condition(3)
     exact = model.log_prob(symbols, condition)
     with torch.autocast("cpu", torch.bfloat16):

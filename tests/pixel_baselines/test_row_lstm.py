@@ -16,7 +16,7 @@ from tests.autoregressive_suite import AutoregressiveSuite, random_symbols, rand
 
 
 def small(grid: Grid, classes: tuple[str, ...] = (), **fields: object) -> RowLSTM:
-    settings = {"depth": 2, "width": 12, "output_width": 36, **fields}
+    settings = {"depth": 2, "width": 24, "output_width": 36, **fields}
     return RowLSTM(RowLSTMConfig(grid=grid, classes=classes, **settings))  # type: ignore[arg-type]
 
 
@@ -83,7 +83,7 @@ def test_context_is_exactly_the_triangle(grid: Grid, fields: dict[str, int]) -> 
 def test_layer_is_the_papers_equations() -> None:
     """A layer equals the paper's equation 3 with whole masked k×1 kernels, a row at a time (RGB groups)."""
     grid, width = Grid(3, 4, 6, 2), 6
-    model = randomized(small(grid, depth=1, width=width))
+    model = randomized(small(grid, depth=1, width=2 * width))
     layer = model.layers[0]
     assert isinstance(layer, RowLSTMLayer)
     x = torch.randn(4, 6, 2, 2 * width, dtype=torch.float64)
