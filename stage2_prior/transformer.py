@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from rasterwise.autoregressive import AutoregressiveConfig, AutoregressiveModel, Decoder
 from rasterwise.condition import Condition
 from rasterwise.errors import InputError
 from stage2_prior.rotary import GridRotaryEmbedding
+from stage2_prior.transformer_decoder import TransformerDecoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,35 +105,6 @@ class TransformerPrior(AutoregressiveModel):
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         return TransformerDecoder(self, batch_size, condition)
-
-
-class TransformerDecoder(Decoder):
-    """One symbol at a time, with the keys and values of those before it."""
-
-    def __init__(self, model: TransformerPrior, batch_size: int, condition: Condition | None) -> None:
-        super().__init__(model.grid, batch_size)
-        self.llama = model.llama
-        self.cache = StaticCache(config=model.llama.config, max_cache_len=model.grid.size)
-        self.next_input = model.start(model.class_index(condition, batch_size))[:, None]
-        self.next_logits: Tensor | None = None
-
-    @torch.no_grad()
-    def _logits(self) -> Tensor:
-        if self.next_logits is None:
-            position = torch.tensor([[self.index]], device=self.next_input.device)
-            self.next_logits = self.llama(
-                inputs_embeds=self.next_input,
-                position_ids=position,
-                past_key_values=self.cache,
-                use_cache=True,
-            ).logits[:, -1]
-        return self.next_logits
-
-    @torch.no_grad()
-    def _push(self, symbols: Tensor) -> None:
-        self._logits()  # the input of this step must be in the cache, also where nobody asked for its logits
-        self.next_input = self.llama.get_input_embeddings()(symbols)[:, None]
-        self.next_logits = None
 
 
 def _use_torch_rms_norm(module: nn.Module) -> None:
