@@ -12,6 +12,8 @@ from rasterwise.splits import Split
 STEPS_AT_LEAST = 800
 EPOCHS = 3
 BATCH_SIZE = 128
+LARGEST_SIDE = 32
+"""Larger images are averaged down to this: classes show at it, and the cost stays bounded."""
 
 
 class Classifier(nn.Module):
@@ -24,7 +26,8 @@ class Classifier(nn.Module):
 
     def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
-        channels, height, width = shape
+        channels = shape[0]
+        height, width = self.size = (min(shape[1], LARGEST_SIDE), min(shape[2], LARGEST_SIDE))
         layers: list[nn.Module] = []
         for outputs in (32, 64, 128):
             layers += [nn.Conv2d(channels, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
@@ -37,7 +40,7 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, classes)``."""
-        return self.layers(images.float() / 127.5 - 1)
+        return self.layers(F.adaptive_avg_pool2d(images.float() / 127.5 - 1, self.size))
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
