@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,7 +52,12 @@ class Classifier(nn.Module):
 
 
 def fit_classifier(
-    split: Split, shape: tuple[int, int, int], classes: int, device: torch.device, seed: int = 0
+    split: Split,
+    shape: tuple[int, int, int],
+    classes: int,
+    device: torch.device,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Classifier:
     """Fit a classifier on a training split; it never sees another.
 
@@ -60,6 +67,7 @@ def fit_classifier(
         classes: How many classes there are.
         device: Where to fit it.
         seed: Of the weights and the data order; the random state outside is left as it was.
+        progress: Called with (steps done, steps in all).
     """
     if not classes:
         raise InputError("the dataset has no class labels; a classifier needs them")
@@ -71,13 +79,15 @@ def fit_classifier(
         optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
         batches = split.shuffled(BATCH_SIZE, seed=seed)
-        for _ in range(steps):
+        for step in range(steps):
             batch = next(batches).to(device)
             assert batch.labels is not None
             F.cross_entropy(classifier(batch.values), batch.labels).backward()
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
+            if progress:
+                progress(step + 1, steps)
     return classifier.eval()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,15 +61,9 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     tokenizer.grid(*data.shape)
     if pipeline is None:
         return {"source": options.source, **evaluate_tokenizer(tokenizer, data.test, options.batch_size)}
-    with Progress("sampling", "symbol") as progress:
-        report = evaluate_pipeline(
-            pipeline,
-            data,
-            samples=options.samples,
-            seed=options.seed,
-            batch_size=options.batch_size,
-            progress=progress,
-        )
+    report = evaluate_pipeline(
+        pipeline, data, samples=options.samples, seed=options.seed, batch_size=options.batch_size
+    )
     return {"source": options.source, **report}
 
 
@@ -91,7 +85,6 @@ def evaluate_pipeline(
     samples: int = 1000,
     seed: int = 0,
     batch_size: int = 128,
-    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Metrics of both stages and of what they draw.
 
@@ -101,7 +94,6 @@ def evaluate_pipeline(
         samples: Class-conditional samples to judge; 0, or a model without classes, for none.
         seed: Of samples and judge.
         batch_size: Images at once.
-        progress: Of the sampling.
 
     Returns:
         What ``evaluate_likelihood`` gives: nll_nats a grid, bits_per_dim where symbols are subpixels. Over
@@ -140,11 +132,13 @@ def evaluate_pipeline(
             raise InputError(
                 f"the dataset's classes are {data.classes[:5]}…, the model's {model.config.classes[:5]}…"
             )
-        judge = fit_classifier(data.train, data.shape, classes, model.device, seed)
+        with Progress("fitting a classifier", "step") as progress:
+            judge = fit_classifier(data.train, data.shape, classes, model.device, seed, progress)
         labels = torch.arange(classes).repeat_interleave(-(-samples // classes))
-        drawn = pipeline.sample(
-            len(labels), labels, seed=seed, batch_size=batch_size, output="tensor", progress=progress
-        )
+        with Progress("sampling", "symbol") as progress:
+            drawn = pipeline.sample(
+                len(labels), labels, seed=seed, batch_size=batch_size, output="tensor", progress=progress
+            )
         report["samples"] = len(labels)
         report["conditional_accuracy"] = float((judge.predict(drawn) == labels).double().mean())
         report["classifier_accuracy"] = classifier_accuracy(judge, data.test)

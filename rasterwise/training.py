@@ -126,10 +126,16 @@ class TrainingReport:
 
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:
-    """Accelerate's handle on devices, processes and precision for one run."""
+    """Accelerate's handle on devices, processes and precision for one run.
+
+    Raises:
+        InputError: The device lacks the precision.
+    """
     AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
     mixed = {"fp32": "no", "bf16": "bf16"}[config.precision]
     accelerator = Accelerator(mixed_precision=mixed, cpu=config.device == "cpu")
+    if mixed == "bf16" and accelerator.device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise InputError(f"{device_name(accelerator.device)} has no bf16; use --precision fp32")
     torch.manual_seed(config.seed + 1_000_003 * accelerator.process_index)
     return accelerator
 

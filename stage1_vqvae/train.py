@@ -70,10 +70,11 @@ class VQVAEObjective(Objective):
     def forward(self, batch: Batch) -> Losses:
         images = batch.values
         reconstruction: Reconstruction = self.model(images)
-        mse = F.mse_loss(reconstruction.mean, to_unit(images, self.model))
-        shown = {"psnr_db": -10 * torch.log10(mse.detach() / 4)}  # pictures span 2 from black to white
+        target = to_unit(images, self.model)
+        seen = F.mse_loss(reconstruction.mean.detach().clamp(-1, 1), target)
+        shown = {"psnr_db": -10 * torch.log10(seen / 4)}  # pictures span 2 from black to white
         if reconstruction.log_scale is None:
-            error = mse
+            error = F.mse_loss(reconstruction.mean, target)
         else:
             error = self.model.reconstruction_nats(images, reconstruction).mean() / images[0].numel()
             shown["reconstruction_nats_per_dim"] = error.detach()

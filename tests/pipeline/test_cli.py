@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from pipeline.cli import COMMANDS
@@ -280,19 +279,19 @@ def test_pictures_that_cannot_be_read(
     assert "note.txt does not decode" in failed(capsys, *command, tmp_path / "note.txt")
 
 
-def test_training_under_torchrun_with_two_processes(tmp_path: Path) -> None:
-    """Both stages' modules run in two processes, which end with one model and count every image once."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
-    settings = [
-        *TINY_VQVAE,
-        "--device=cpu",
-        "--steps=4",
-        "--evaluate-every=4",
-        f"--output={tmp_path / 'vqvae'}",
-        "--json",
-    ]
-    done = subprocess.run([*command, "stage1_vqvae.train", *settings], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    report = json.loads(done.stdout)
-    assert report["test"]["items"] == 360
-    assert torch.isfinite(torch.tensor(report["test"]["psnr_db"]))
+@pytest.mark.slow
+def test_training_under_torchrun_with_two_processes(chain: Chain, tmp_path: Path) -> None:
+    """Each stage's module runs in two processes, which end with one model and count every image once."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    short = ["--device=cpu", "--steps=4", "--evaluate-every=4", "--json"]
+    for module, settings in (
+        ("stage1_vqvae.train", TINY_VQVAE),
+        ("stage2_prior.train", [*TINY_PRIOR, f"--codes={chain.codes}"]),
+        ("pixel_baselines.train", ["--model=gated-pixelcnn", "--width=8", "--depth=2", "--batch-size=8"]),
+    ):
+        output = tmp_path / module
+        command = [*torchrun, module, *settings, *short, f"--output={output}"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert json.loads(done.stdout)["test"]["items"] == 360
+        assert (output / "model" / "model.safetensors").exists()
