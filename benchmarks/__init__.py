@@ -1,0 +1,1 @@
+"""What the models cost: ``python -m benchmarks.sampling`` and ``python -m benchmarks.training``."""

@@ -1,0 +1,183 @@
+"""A benchmark's file: facts of the machine and a cell a measurement, written as the benchmark goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import subprocess
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import torch
+
+from rasterwise.command_line import run_command
+from rasterwise.errors import InputError
+from rasterwise.files import write_json
+from rasterwise.progress import Progress
+
+Options = TypeVar("Options")
+
+Cell = dict[str, Any]
+"""One measurement: what was measured, and the figures; with ``error`` in their place where it failed."""
+
+
+def machine_facts(device: torch.device) -> dict[str, Any]:
+    """What figures of this machine depend on: hardware, versions, commit, and who else uses it."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **_commit(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu_model": _cpu_model(),
+        "cpu_cores_usable": len(psutil.Process().cpu_affinity() or []) or os.cpu_count(),
+        "cpu_capability_in_torch": torch.backends.cpu.get_cpu_capability(),
+        "cpu_bf16_instructions": sorted(_cpu_flags() & {"avx512_bf16", "amx_bf16"}),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load_average_1_minute": os.getloadavg()[0],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_allows_tf32": torch.backends.cudnn.allow_tf32 if device.type == "cuda" else None,
+    }
+
+
+def _commit() -> dict[str, Any]:
+    """The commit of this checkout and whether files differ from it; None where there is no git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "files_differ_from_commit": bool(git("status", "-s"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "files_differ_from_commit": None}
+
+
+def _cpu_model() -> str:
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> set[str]:
+    return set(_cpu_info("flags").split())
+
+
+def _cpu_info(name: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+class BenchmarkFile:
+    """Runs the cells of a benchmark, and keeps on disk what it has so far.
+
+    Args:
+        path: The JSON file.
+        benchmark: The benchmark's name.
+        options: Its flags.
+        device: That it runs on.
+        force: Whether a file that is there may be replaced.
+
+    Raises:
+        InputError: The file is there already.
+    """
+
+    def __init__(self, path: Path, benchmark: str, options: Any, device: torch.device, force: bool) -> None:
+        if path.exists() and not force:
+            raise InputError(f"{path} is there already; give another --output, or --force to replace it")
+        self.path = path
+        self.cells: list[Cell] = []
+        self.content: dict[str, Any] = {
+            "benchmark": benchmark,
+            "complete": False,
+            "machine": machine_facts(device),
+            "options": {name: _as_json(value) for name, value in dataclasses.asdict(options).items()},
+            "cells": self.cells,
+        }
+        write_json(path, self.content)
+
+    def run(self, planned: Sequence[tuple[Cell, Callable[[], Cell]]]) -> None:
+        """Measure every cell; one that fails is recorded with its error, and the others go on.
+
+        Args:
+            planned: For each cell, what is to be measured (a ``label`` among it) and how.
+        """
+        benchmark = self.content["benchmark"]
+        with Progress(benchmark, "cell") as progress:
+            for number, (subject, measure) in enumerate(planned, 1):
+                said = ", ".join(str(value) for value in subject.values() if not isinstance(value, dict))
+                progress.line(f"{benchmark} {number}/{len(planned)}: {said}")
+                load = os.getloadavg()[0]
+                try:
+                    cell = measure()
+                except Exception as error:  # a cell that memory does not suffice for must not cost the others
+                    progress.line(traceback.format_exc())
+                    cell = {"error": f"{type(error).__name__}: {error}"}
+                self.cells.append({**subject, "load_average_1_minute_before": load, **cell})
+                self.content["complete"] = number == len(planned)
+                write_json(self.path, self.content)
+                progress(number, len(planned))
+
+    def report(self, table: Callable[[Sequence[Cell]], str], *, as_json: bool) -> dict[str, Any]:
+        """The command's report, after the table is printed; or, as JSON, all that the file holds."""
+        failed = [cell["label"] for cell in self.cells if "error" in cell]
+        if as_json:
+            return {**self.content, "failed": failed}
+        print(table(self.cells), end="\n\n")
+        return {"output": str(self.path), "cells": len(self.cells), "failed": failed}
+
+
+def command_status(
+    benchmark: Callable[[Options], dict[str, Any]],
+    options_class: type[Options],
+    arguments: Sequence[str] | None,
+    program: str | None,
+) -> int:
+    """Run a benchmark's command; its exit status, 1 where a cell failed."""
+    failed: list[str] = []
+
+    def command(options: Options) -> dict[str, Any]:
+        report = benchmark(options)
+        failed.extend(report["failed"])
+        return report
+
+    return run_command(command, options_class, arguments, program) or int(bool(failed))
+
+
+def _as_json(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table, its figures aligned to the right and rounded to three digits.
+
+    Example:
+        >>> print(markdown_table(["model", "seconds"], [["PixelCNN", 1.23456], ["RowLSTM", None]]))
+        | model | seconds |
+        |---|---:|
+        | PixelCNN | 1.23 |
+        | RowLSTM | – |
+    """
+    lines = [[str(head) for head in heads], ["---"] + ["---:"] * (len(heads) - 1)]
+    lines += [[_shown(value) for value in row] for row in rows]
+    rule = "|" + "|".join(lines.pop(1)) + "|"
+    shown = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([shown[0], rule, *shown[1:]])
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

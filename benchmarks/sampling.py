@@ -1,0 +1,284 @@
+"""What sampling costs beside scoring: cached, naive, and transformers' generate on the same weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from benchmarks.measuring import (
+    DeviceChoice,
+    PeakMemory,
+    chosen_device,
+    in_fresh_process,
+    median,
+    seconds_of,
+    with_peak_memory,
+)
+from benchmarks.models import MODELS, SAMPLED, SampledName, Size
+from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
+from rasterwise.autoregressive import AutoregressiveModel, Decoder, evaluating
+from rasterwise.errors import InputError
+from rasterwise.progress import Progress
+from rasterwise.sampling import Sampling, draw
+from stage2_prior import TransformerPrior
+
+CacheKind = Literal["dynamic", "static"]
+GENERATE: dict[str, CacheKind] = {"generate_dynamic_cache": "dynamic", "generate_static_cache": "static"}
+
+
+@dataclass(frozen=True)
+class SamplingBenchmark:
+    """Time scoring and sampling of every model, interleaved; print a Markdown table and write JSON.
+
+    Each model and batch size is measured in a process of its own. The naive sampler is timed on a slice of a
+    few sites and extrapolated; every one of its sites costs a whole pass, so that this loses nothing.
+
+    Attributes:
+        models: Which.
+        batch_sizes: How many images are scored and sampled at once.
+        repeats: How often each is timed, in turn: score, sample, (generate,) naive slice, score, sample, ...
+        naive_sites: Sites in the slice of the naive sampler; 0 to leave it out.
+        threads: CPU threads of torch; 0 for torch's own choice.
+        size: stated, or tiny to see that the benchmark works: its figures mean nothing.
+        device: auto takes a GPU where there is one.
+        output: The JSON file, written as the benchmark goes: a stopped run keeps what it has.
+        force: Replace the file if it is there.
+        json: Print the whole JSON in place of the table.
+    """
+
+    models: tuple[SampledName, ...] = SAMPLED
+    batch_sizes: tuple[int, ...] = (1, 16, 64)
+    repeats: int = 3
+    naive_sites: int = 3
+    threads: int = 2
+    size: Size = "stated"
+    device: DeviceChoice = "auto"
+    output: Path = Path("runs/benchmarks/sampling.json")
+    force: bool = False
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.models or not self.batch_sizes or min(self.batch_sizes) < 1:
+            raise InputError(
+                f"asked for batch sizes {self.batch_sizes} of models {self.models}, expected 1 or more"
+            )
+        if self.repeats < 1 or self.naive_sites < 0 or self.threads < 0:
+            raise InputError(
+                f"asked for {self.repeats} repeats, {self.naive_sites} naive sites and {self.threads} threads, "
+                "expected 1, 0 and 0 or more"
+            )
+
+
+def benchmark_sampling(options: SamplingBenchmark) -> dict[str, Any]:
+    """Run the command; returns its report."""
+    file = BenchmarkFile(options.output, "sampling", options, chosen_device(options.device), options.force)
+    planned: list[tuple[Cell, Callable[[], Cell]]] = []
+    for name in options.models:
+        for batch_size in options.batch_sizes:
+            subject = {"model": name, "label": MODELS[name].label(options.size), "batch_size": batch_size}
+            planned.append(
+                (subject, partial(in_fresh_process, options.threads, measure_cell, name, batch_size, options))
+            )
+    file.run(planned)
+    return file.report(tables, as_json=options.json)
+
+
+def measure_cell(name: SampledName, batch_size: int, options: SamplingBenchmark) -> Cell:
+    """Measure one model at one batch size; in this process.
+
+    Returns:
+        The cell's figures. ``repeats`` holds each repeat's raw seconds; the medians are over it.
+    """
+    device = chosen_device(options.device)
+    model = cast(AutoregressiveModel, MODELS[name].build(options.size, device)).eval()
+    work = works(model, batch_size, min(options.naive_sites, model.grid.size))
+    with evaluating(model), torch.no_grad(), Progress(name) as progress:
+        for part in warm_ups(model, batch_size):
+            part()
+        memory: dict[str, PeakMemory] = {}
+        repeats: list[dict[str, float]] = []
+        for number in range(options.repeats):
+            seconds: dict[str, float] = {}
+            for what, do in work.items():
+                if number == 0:  # the first repeat tells the memory as well: finding it costs next to nothing
+                    memory[what] = with_peak_memory(do, device)
+                    seconds[f"{what}_seconds"] = memory[what].seconds
+                else:
+                    seconds[f"{what}_seconds"] = seconds_of(do, device)
+            repeats.append(seconds)
+            said = ", ".join(f"{what} {value:.3g}" for what, value in seconds.items())
+            progress.line(f"  repeat {number + 1}/{options.repeats}: {said}")
+    return {
+        "size": options.size,
+        "config": dataclasses.asdict(model.config),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "symbols_an_image": model.grid.size,
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        **figures(repeats, batch_size, model.grid.size, min(options.naive_sites, model.grid.size)),
+        "peak_memory": {
+            what: {"before_bytes": peak.before_bytes, "peak_bytes": peak.peak_bytes, "method": peak.method}
+            for what, peak in memory.items()
+        },
+        "repeats": repeats,
+    }
+
+
+def works(model: AutoregressiveModel, batch_size: int, naive_sites: int) -> dict[str, Callable[[], object]]:
+    """What is timed, by name, in the order of a repeat."""
+    grid = model.grid
+    generator = torch.Generator().manual_seed(0)
+    symbols = torch.randint(grid.levels, (batch_size, *grid.shape), generator=generator).to(model.device)
+    work: dict[str, Callable[[], object]] = {
+        "score": lambda: model.log_prob(symbols),
+        "sample": lambda: model.sample(batch_size, generator=generator, batch_size=batch_size),
+    }
+    if isinstance(model, TransformerPrior):
+        for what, cache in GENERATE.items():
+            work[what] = partial(generate, model, batch_size, cache)
+    if naive_sites:
+        work["naive_slice"] = lambda: walk(model.naive_decoder(batch_size), naive_sites)
+    return work
+
+
+def warm_ups(model: AutoregressiveModel, batch_size: int) -> list[Callable[[], object]]:
+    """What is done once, untimed, before the first repeat.
+
+    On a CPU a whole row of the cached walk stands for sampling; on a GPU everything runs whole, since graphs
+    are captured and kernels compiled for the shapes of the whole walk.
+    """
+    if model.device.type == "cuda":
+        return list(works(model, batch_size, 1).values())
+    row = model.grid.width * model.grid.channels
+    parts = works(model, batch_size, 0)
+    parts["sample"] = lambda: walk(model.decoder(batch_size), row)
+    if isinstance(model, TransformerPrior):
+        for what, cache in GENERATE.items():
+            parts[what] = partial(generate, model, batch_size, cache, row)
+    return list(parts.values())
+
+
+def walk(decoder: Decoder, sites: int) -> None:
+    """Draw the first symbols of a batch as ``sample`` does, with any decoder."""
+    noise = torch.rand(sites, decoder.batch_size, dtype=torch.float64)
+    for uniform in noise:
+        probabilities = Sampling().probabilities(decoder.logits())
+        decoder.push(draw(probabilities, uniform.to(probabilities.device)))
+
+
+def generate(
+    prior: TransformerPrior, batch_size: int, cache: CacheKind, symbols: int = 0, *, greedy: bool = False
+) -> Tensor:
+    """Draw with transformers' ``generate`` on the prior's own weights, from the same distribution.
+
+    Args:
+        prior: In evaluation mode.
+        batch_size: Grids at once.
+        cache: Which of transformers' caches.
+        symbols: How many of a grid's symbols; 0 for all.
+        greedy: Take the likeliest symbol in place of a draw.
+
+    Returns:
+        int64 ``(B, symbols)`` in raster order.
+    """
+    start = prior.start(prior.class_index(None, batch_size))[:, None]
+    # Left to itself, generate draws among the 50 likeliest alone.
+    drawn: dict[str, Any] = {} if greedy else {"top_k": 0, "top_p": 1.0, "temperature": 1.0}
+    llama: Any = prior.llama
+    sequence: Tensor = llama.generate(
+        inputs_embeds=start,
+        max_new_tokens=symbols or prior.grid.size,
+        do_sample=not greedy,
+        use_cache=True,
+        cache_implementation=cache,
+        **drawn,
+    )
+    return sequence
+
+
+def figures(repeats: Sequence[dict[str, float]], batch_size: int, symbols: int, naive_sites: int) -> Cell:
+    """Medians over the repeats, and their ratios.
+
+    The naive sampler's seconds are those of its slice times symbols / naive_sites, as their names say.
+    """
+    medians = {what: median([repeat[what] for repeat in repeats]) for what in repeats[0]}
+    score, sample = medians["score_seconds"], medians["sample_seconds"]
+    naive = medians["naive_slice_seconds"] * symbols / naive_sites if naive_sites else None
+    return {
+        **{f"{what}_median": value for what, value in medians.items()},
+        "sample_over_score": sample / score,
+        "naive_sites_timed": naive_sites,
+        "naive_seconds_extrapolated_from_slice": naive,
+        "naive_extrapolated_over_sample": naive / sample if naive is not None else None,
+        "sampled_images_per_second": batch_size / sample,
+        "scored_images_per_second": batch_size / score,
+        **{
+            f"{what}_over_sample": medians[f"{what}_seconds"] / sample
+            for what in GENERATE
+            if f"{what}_seconds" in medians
+        },
+    }
+
+
+def tables(cells: Sequence[Cell]) -> str:
+    """The cells as Markdown: every model, then transformers' generate beside the prior."""
+    measured = [cell for cell in cells if "error" not in cell]
+    heads = [
+        "model",
+        "B",
+        "score s",
+        "sample s",
+        "sample ÷ score",
+        "naive s (extrapolated)",
+        "naive ÷ cached",
+    ]
+    heads += ["images/s", "sampling's peak MB", "it adds MB", "scoring adds MB"]
+    rows = [
+        [
+            *(cell["label"], cell["batch_size"], cell["score_seconds_median"], cell["sample_seconds_median"]),
+            *(cell["sample_over_score"], cell["naive_seconds_extrapolated_from_slice"]),
+            *(cell["naive_extrapolated_over_sample"], cell["sampled_images_per_second"]),
+            cell["peak_memory"]["sample"]["peak_bytes"] / 1e6,
+            *(added_megabytes(cell, what) for what in ("sample", "score")),
+        ]
+        for cell in measured
+    ]
+    parts = [markdown_table(heads, rows)]
+    generated = [cell for cell in measured if "generate_dynamic_cache_over_sample" in cell]
+    if generated:
+        heads = ["model", "B", "sample s"]
+        heads += ["generate, dynamic cache s", "÷ sample", "generate, static cache s", "÷ sample"]
+        rows = [
+            [cell["label"], cell["batch_size"], cell["sample_seconds_median"]]
+            + [cell[f"{what}_{of}"] for what in GENERATE for of in ("seconds_median", "over_sample")]
+            for cell in generated
+        ]
+        parts.append(markdown_table(heads, rows))
+    parts += [
+        f"{cell['label']}, B = {cell['batch_size']}: {cell['error']}" for cell in cells if "error" in cell
+    ]
+    return "\n\n".join(parts)
+
+
+def added_megabytes(cell: Cell, what: str) -> float:
+    """By how much a cell's work raised the memory in use at its peak."""
+    memory = cell["peak_memory"][what]
+    return (memory["peak_bytes"] - memory["before_bytes"]) / 1e6
+
+
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command; status 1 where a cell failed."""
+    return command_status(benchmark_sampling, SamplingBenchmark, arguments, program)
+
+
+if __name__ == "__main__":
+    sys.exit(main(program="python -m benchmarks.sampling"))
