@@ -47,6 +47,7 @@ def report_of(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
     """Do the work and print its report on standard output, or one line of what went wrong on standard error."""
     try:
         report = work()
+        leave_process_group()
     except InputError as error:
         return _fail(str(error), USER_ERROR)
     except NonFiniteError as error:
@@ -60,6 +61,20 @@ def report_of(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
     if is_main_process():
         print(json.dumps(report, indent=2, ensure_ascii=False, default=str) if as_json else as_text(report))
     return 0
+
+
+def leave_process_group() -> None:
+    """Part from the other processes in order, where there are any.
+
+    A process that exits while another still talks to it can bring that one down with an abort.
+    """
+    if "torch" not in sys.modules:
+        return
+    import torch.distributed as distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 def is_main_process() -> bool:
