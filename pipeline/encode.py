@@ -51,7 +51,13 @@ def encode(options: Encode) -> dict[str, Any]:
         data = open_images(same_data(options.data, tokenizer.trained_on), progress)
     with Progress("encoding", "picture") as progress:
         codes = encode_dataset(
-            tokenizer, data, options.output, batch_size=options.batch_size, progress=progress
+            tokenizer,
+            data,
+            options.output,
+            copies=options.copies,
+            augmentation=options.augmentation,
+            batch_size=options.batch_size,
+            progress=progress,
         )
     histogram = sum(
         torch.bincount(batch.values.flatten(), minlength=codes.key.grid.levels)

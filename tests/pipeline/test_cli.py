@@ -121,9 +121,10 @@ def test_own_pictures_from_end_to_end(
         capsys, "train", "vqvae", "--dataset", dataset, "--output", vqvae, *TINY_VQVAE, "--factor=4",
         "--likelihood=logistic", "--steps=4", "--batch-size=8",
     )  # fmt: skip
-    succeeded(
+    encoded = succeeded(
         capsys, "encode", "--tokenizer", vqvae, "--output", codes, "--copies", 2, "--rotate", 5, "--flip"
     )
+    assert encoded["train_grids"] % 3 == 0 and encoded["train_grids"] > 40, "the images and two copies of each"
     succeeded(
         capsys,
         "train",
