@@ -40,6 +40,8 @@ class TrainingConfig:
         clip_norm: Gradients are scaled down to this norm (0: never).
         accumulate: Parts that a batch is cut into to save memory; the gradient is the same.
         precision: fp32, or bf16 autocast on CPUs and GPUs that have it.
+        compile: Let torch.compile fuse the objective's forward and backward pass: a minute or two at the
+            start, then faster steps; sums are rounded otherwise than in eager training.
         ema_decay: Decay of the averaged weights, which are the ones evaluated and saved (0: no averaging).
         evaluate_every: Steps between evaluations on the whole test split (0: once an epoch).
         sample_every: Steps between sample pictures (0: at each evaluation).
@@ -56,6 +58,7 @@ class TrainingConfig:
     clip_norm: float = 1.0
     accumulate: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
     ema_decay: float = 0.999
     evaluate_every: int = 0
     sample_every: int = 0
@@ -181,6 +184,8 @@ def train(
     modules: dict[str, nn.Module] = {"objective": objective} | ({"averaged": averaged} if averaged else {})
     first_step = step = load_checkpoint(run.path / "checkpoints", modules, optimizer, accelerator)
     wrapped, optimizer = accelerator.prepare(objective, optimizer)
+    if config.compile:
+        wrapped.compile()
     batches = split.shuffled(config.batch_size, seed=config.seed, start=first_step, rank=rank, world=world)
     run.rewind(first_step)
     objective.train()
