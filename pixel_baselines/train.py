@@ -50,7 +50,8 @@ class TrainPixel(Generic[Model]):
     """Train a pixel-level model on images, or on codes as their prior.
 
     Attributes:
-        model: The model; --model NAME chooses which.
+        model: The model; --model NAME chooses which. --recipe NAME starts from a training worth repeating:
+            other flags change it.
         output: The run's folder; with the tokenizer in it, it is a whole pipeline.
         data: The images.
         levels: Levels a subpixel: 2, 4, … 256.
@@ -164,28 +165,35 @@ def _name(config: Any) -> str:
     return next(name for name, model in MODELS.items() if model.config_class is type(config))
 
 
-def split_model(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """The name that --model gives, and the arguments without it."""
-    name, rest, words = DEFAULT_MODEL, list[str](), iter(arguments)
+def split_word(arguments: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
+    """The value that a flag gives, None where it is not given, and the arguments without it."""
+    value, rest, words = None, list[str](), iter(arguments)
     for word in words:
-        if word == "--model":
-            name = next(words, "")
-        elif word.startswith("--model="):
-            name = word.removeprefix("--model=")
+        if word == flag:
+            value = next(words, "")
+        elif word.startswith(f"{flag}="):
+            value = word.removeprefix(f"{flag}=")
         else:
             rest.append(word)
-    return name, rest
+    return value, rest
 
 
 def run(arguments: Sequence[str] | None, program: str | None, command: Any = train_pixel) -> int:
-    """Run the command with the flags of the model that --model names."""
-    name, rest = split_model(sys.argv[1:] if arguments is None else arguments)
-    if name not in MODELS:
-        print(f"rasterwise: --model is {name!r}, expected one of {', '.join(MODELS)}", file=sys.stderr)
-        return USER_ERROR
-    config_class = MODELS[name].config_class
+    """Run the command with the flags of the model that --model names, from where a recipe starts."""
+    from pixel_baselines.recipes import RECIPES  # which need this module's TrainPixel
+
+    name, rest = split_word(sys.argv[1:] if arguments is None else arguments, "--model")
+    recipe, rest = split_word(rest, "--recipe")
+    name = DEFAULT_MODEL if name is None else name
+    for flag, word, known in (("--model", name, MODELS), ("--recipe", recipe, RECIPES)):
+        if word is not None and word not in known:
+            print(f"rasterwise: {flag} is {word!r}, expected one of {', '.join(known)}", file=sys.stderr)
+            return USER_ERROR
     shown = f"{program or 'python -m pixel_baselines.train'} --model {{{','.join(MODELS)}}}"
-    return run_command(command, TrainPixel[config_class], rest, shown)  # type: ignore[valid-type]
+    shown += f" [--recipe {{{','.join(RECIPES)}}}]"
+    default = RECIPES[recipe][name]() if recipe else None
+    options_class: Any = TrainPixel[MODELS[name].config_class]  # type: ignore[name-defined]
+    return run_command(command, options_class, rest, shown, default=default)
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:

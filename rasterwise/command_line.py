@@ -22,6 +22,8 @@ def run_command(
     options_class: type[Options],
     arguments: Sequence[str] | None = None,
     program: str | None = None,
+    *,
+    default: Options | None = None,
 ) -> int:
     """Parse flags, run a command, print its report; returns the exit status.
 
@@ -31,6 +33,7 @@ def run_command(
             ``json`` field chooses JSON for the report.
         arguments: By default the process's.
         program: The name that help shows.
+        default: What flags that are not given are taken from; by default the dataclass's own defaults.
     """
     import tyro
 
@@ -38,6 +41,7 @@ def run_command(
         options_class,
         args=arguments,
         prog=program,
+        default=default,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
     return report_of(lambda: command(options), as_json=getattr(options, "json", False))
