@@ -44,7 +44,7 @@ def pixelcnn_cpu() -> TrainPixel[Any]:
     """
     return on_bits(
         PixelCNNConfig(grid=BITS, blocks=12, width=64, output_width=64),
-        TrainingConfig(steps=8000, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=2000),
+        TrainingConfig(steps=5000, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=2500),
     )
 
 
