@@ -30,6 +30,7 @@ COMMANDS = {
     ),
     "complete": ("pipeline.generate", "main_complete", "keep a part of images and draw the rest"),
     "evaluate": ("pipeline.evaluate", "main", "measure a VQ-VAE or a pipeline on a test split"),
+    "plot": ("pipeline.plot", "main", "draw the learning curves of runs"),
     "probe": ("pipeline.probe", "main", "classify pictures by the features of each layer of an ImageGPT"),
 }
 """Each command with the module and function that run it, and what it does."""
