@@ -12,8 +12,8 @@ from pipeline.evaluate import evaluate_pipeline
 from pipeline.image_pipeline import ImagePipeline
 from pipeline.train import train_prior_with_pictures
 from rasterwise.augmentation import Augmentation
-from rasterwise.codes import encode_dataset
 from rasterwise.data import DataConfig, open_images
+from rasterwise.encoding import encode_dataset
 from rasterwise.images import save_picture
 from rasterwise.likelihood_training import sample_picture
 from rasterwise.progress import Progress

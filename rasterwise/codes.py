@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,17 @@ import numpy as np
 import torch
 
 from rasterwise.augmentation import Augmentation
-from rasterwise.data import ImageData
 from rasterwise.errors import InputError
-from rasterwise.files import from_json, new_folder, read_json, write_json
+from rasterwise.files import from_json, read_json
 from rasterwise.grid import Grid
 from rasterwise.pretrained import CONFIG_NAME
-from rasterwise.splits import Batch, IndexedSplit, Split, tensor_split
-from rasterwise.tokenizer import ImageTokenizer
+from rasterwise.reading import digest
+from rasterwise.splits import Batch, Fetched, IndexedSplit
 
 CODES_NAME = "codes.json"
+UNFINISHED_NAME = "unfinished.json"
 SPLITS = ("train", "test")
+SHARD_SUFFIX = ".arrow"
 
 
 @dataclass(frozen=True)
@@ -63,119 +64,118 @@ class CodeData:
     test: IndexedSplit
 
 
-def encode_dataset(
-    tokenizer: Any,
-    images: ImageData,
-    folder: Path,
-    *,
-    copies: int = 0,
-    augmentation: Augmentation = Augmentation(),
-    batch_size: int = 256,
-    progress: Callable[[int, int | None], None] | None = None,
-) -> CodeData:
-    """Encode a dataset to a folder; one that is there already, of the same images and tokenizer, is opened.
+class CodeItems:
+    """Codes in the shards of a folder, mapped into memory: only those that are drawn are read.
+
+    A shard is an Arrow file of ``codes``, int32 lists in raster order, and perhaps ``label``;
+    ``datasets.Dataset.from_file`` opens it too.
 
     Args:
-        tokenizer: An ImageTokenizer that can be saved (``save_pretrained``).
-        images: What to encode.
-        folder: Where to. It appears whole or not at all, and holds a copy of the tokenizer.
-        copies: Augmented copies of each training image to encode beside the image itself. A small dataset
-            needs them: a prior learns a few thousand code grids by heart.
-        augmentation: How the copies differ from the image.
-        batch_size: Images encoded at once.
-        progress: Called with (images encoded, images in all or None).
-
-    Raises:
-        InputError: The folder holds something else, or codes of other images or another tokenizer.
+        folder: Of the split.
+        key: What the codes are.
     """
-    key = CodesKey(
-        tokenizer=tokenizer.fingerprint,
-        train=images.train.fingerprint,
-        test=images.test.fingerprint,
-        grid=tokenizer.grid(*images.shape),
-        classes=images.classes,
-        copies=copies,
-        augmentation=augmentation,
-    )
-    if copies < 0 or bool(copies) != augmentation.active:
-        raise InputError(
-            f"{copies} copies with {augmentation}: augmented copies take both a number and a change"
+
+    def __init__(self, folder: Path, key: CodesKey) -> None:
+        self.folder, self.key = folder, key
+        shards = [_mapped(path, key) for path in sorted(folder.glob("*" + SHARD_SUFFIX))]
+        self._codes = [codes for codes, _ in shards]
+        self._labels = [labels for _, labels in shards]
+        self._ends = np.cumsum([len(codes) for codes in self._codes], dtype=np.int64)
+
+    @property
+    def shard_lengths(self) -> list[int]:
+        """Grids in each shard."""
+        return [len(codes) for codes in self._codes]
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a worker maps the files itself
+        return CodeItems, (self.folder, self.key)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def fetch(self, numbers: list[int], *, replace: bool) -> Fetched:
+        wanted = np.asarray(numbers, dtype=np.int64)
+        shards = np.searchsorted(self._ends, wanted, side="right")
+        codes = np.empty((len(wanted), self.key.grid.size), dtype=np.int64)
+        labels = np.empty(len(wanted), dtype=np.int64)
+        for shard in np.unique(shards):
+            here = shards == shard
+            rows = wanted[here] - (self._ends[shard] - len(self._codes[shard]))
+            codes[here] = self._codes[shard][rows]
+            if self.key.classes:
+                labels[here] = self._labels[shard][rows]
+        batch = Batch(
+            torch.from_numpy(codes).view(-1, *self.key.grid.shape),
+            torch.from_numpy(labels) if self.key.classes else None,
+            None if replace else torch.from_numpy(wanted),
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not (folder / CODES_NAME).exists():
-            raise InputError(f"{folder} is not empty and holds no codes; name another folder")
-        _check_key(read_key(folder), key, folder)
-        return open_codes(folder)
-    with new_folder(folder) as pending:
-        done, total = 0, None
-        if images.train.length is not None and images.test.length is not None:
-            total = images.train.length * (1 + copies) + images.test.length
-        generator = torch.Generator().manual_seed(0)
-        for name in SPLITS:
-            folds = 1 + copies if name == "train" else 1
-            rows: list[Batch] = []
-            for batch in _folded(getattr(images, name), folds, augmentation, batch_size):
-                rows.append(_encoded(tokenizer, batch, generator))
-                done += len(batch)
-                if progress:
-                    progress(done, total)
-            _store(rows, key, pending / name)
-        tokenizer.save_pretrained(pending / "tokenizer")
-        write_json(pending / CODES_NAME, asdict(key))
-    return open_codes(folder)
+        return Fetched(batch, {})
 
 
-def _folded(split: Split, folds: int, augmentation: Augmentation, batch_size: int) -> Iterator[Batch]:
-    """Every image, and then again ``folds - 1`` times, each time changed in another way."""
-    yield from split.ordered(batch_size)
-    for fold in range(1, folds):
-        for number, batch in enumerate(split.ordered(batch_size)):
-            yield Batch(augmentation(batch.values, seed=hash((fold, number))), batch.labels)
+def _mapped(path: Path, key: CodesKey) -> tuple[np.ndarray, np.ndarray]:
+    """A shard's codes, int32 ``(n, grid.size)``, and labels, int64 ``(n,)``; both lie in the file."""
+    import pyarrow
+
+    table = pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all().combine_chunks()
+    codes = table["codes"].combine_chunks().flatten().to_numpy()
+    if len(codes) != len(table) * key.grid.size:
+        raise ValueError(f"{path.name} holds {len(codes)} codes in {len(table)} grids of {key.grid.size}")
+    labels = table["label"].combine_chunks().to_numpy() if key.classes else np.empty(0, dtype=np.int64)
+    return codes.reshape(len(table), key.grid.size), labels
 
 
-def _encoded(tokenizer: ImageTokenizer, batch: Batch, generator: torch.Generator) -> Batch:
-    device = getattr(tokenizer, "device", torch.device("cpu"))
-    symbols = tokenizer.encode(batch.values.to(device), generator)
-    return Batch(symbols.flatten(1).to("cpu", torch.int32), batch.labels)
+def write_shard(path: Path, codes: np.ndarray, labels: np.ndarray | None, key: CodesKey) -> None:
+    """Write a shard under a temporary name and rename it into place.
 
-
-def _store(rows: list[Batch], key: CodesKey, folder: Path) -> None:
+    Args:
+        path: The shard's, in the folder of its split.
+        codes: int32 ``(n, grid.size)``.
+        labels: int64 ``(n,)``, where the key has classes.
+        key: What the codes are.
+    """
     import datasets
+    import pyarrow
 
-    columns: dict[str, Any] = {"codes": torch.cat([batch.values for batch in rows]).numpy()}
     features: dict[str, Any] = {"codes": datasets.List(datasets.Value("int32"), length=key.grid.size)}
-    if key.classes:
-        columns["label"] = torch.cat([batch.labels for batch in rows if batch.labels is not None]).numpy()
+    columns = [pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(codes.reshape(-1)), key.grid.size)]
+    if labels is not None:
         features["label"] = datasets.ClassLabel(names=list(key.classes))
-    bars = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
+        columns.append(pyarrow.array(labels))
+    table = pyarrow.Table.from_arrays(columns, names=list(features))
+    table = table.cast(datasets.Features(features).arrow_schema)
+    pending = path.with_name(f".{path.name}.pending-{os.getpid()}")
     try:
-        datasets.Dataset.from_dict(columns, features=datasets.Features(features)).save_to_disk(str(folder))
+        with pending.open("wb") as file:
+            with pyarrow.ipc.new_stream(file, table.schema) as writer:
+                writer.write_table(table)
+            file.flush()
+            os.fsync(file.fileno())
+        pending.replace(path)
     finally:
-        if bars:
-            datasets.enable_progress_bars()
+        pending.unlink(missing_ok=True)
 
 
 def open_codes(folder: Path) -> CodeData:
-    """Open a code dataset.
+    """Open a code dataset; its codes are read as they are needed.
 
     Raises:
-        InputError: The folder is absent, lacks a part, is damaged, or holds no codes.
+        InputError: The folder is absent, lacks a part, is damaged or unfinished, or holds no codes.
     """
-    import datasets
-    from datasets.exceptions import DatasetsError
+    import pyarrow
 
-    key, splits = read_key(folder), []
+    key, shards = read_key(folder), read_json(folder / CODES_NAME).get("shards", {})
+    splits = []
     for name in SPLITS:
         try:
-            rows = datasets.load_from_disk(str(folder / name)).with_format("numpy")
-            codes = torch.from_numpy(np.asarray(rows[:]["codes"])).long().view(-1, *key.grid.shape)
-            labels = torch.from_numpy(np.asarray(rows[:]["label"])).long() if key.classes else None
-        except (DatasetsError, OSError, ValueError, KeyError, RuntimeError) as error:
+            items = CodeItems(folder / name, key)
+            found, expected = items.shard_lengths, shards.get(name)
+            if found != expected:
+                raise ValueError(f"its shards hold {found} grids, expected {expected}")
+        except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"{folder / name} is damaged ({error}); delete {folder} and encode again"
             ) from None
-        splits.append(tensor_split(codes, labels))
+        splits.append(IndexedSplit(items, digest(key, name), held=True))
     return CodeData(folder, key, *splits)
 
 
@@ -183,15 +183,10 @@ def read_key(folder: Path) -> CodesKey:
     """What the codes in a folder were made from."""
     if not folder.is_dir():
         raise InputError(f"codes folder {folder} does not exist; `rasterwise encode` makes one")
-    key: CodesKey = from_json(CodesKey, read_json(folder / CODES_NAME), folder / CODES_NAME)
+    if (folder / UNFINISHED_NAME).exists() and not (folder / CODES_NAME).exists():
+        raise InputError(f"the encoding in {folder} is not finished; the command that began it goes on")
+    content = read_json(folder / CODES_NAME)
+    key: CodesKey = from_json(CodesKey, content.get("key", {}), folder / CODES_NAME)
     if not (folder / "tokenizer" / CONFIG_NAME).exists():
         raise InputError(f"{folder} lacks its tokenizer/; delete it and encode again")
     return key
-
-
-def _check_key(found: CodesKey, expected: CodesKey, folder: Path) -> None:
-    mend = "name another folder, or delete this one"
-    if found.tokenizer != expected.tokenizer:
-        raise InputError(f"{folder} holds codes of another tokenizer ({found.tokenizer[:12]}…); {mend}")
-    if found != expected:
-        raise InputError(f"{folder} holds codes of other images, or of the same prepared otherwise; {mend}")

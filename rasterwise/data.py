@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import itertools
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from PIL import Image
 
 from rasterwise.errors import InputError
 from rasterwise.files import from_json
 from rasterwise.images import GREY_MODES, Colour, Resample
-from rasterwise.reading import Columns, Preparation, Reader, decode_stored
+from rasterwise.loading import worker_count
+from rasterwise.parquet import Aside, ParquetRows
+from rasterwise.reading import (
+    BrokenPictureError,
+    Columns,
+    IndexedRows,
+    Preparation,
+    Reader,
+    decode_stored,
+    digest,
+    read_split,
+    some_rows,
+)
 from rasterwise.splits import Split
+from rasterwise.streaming import StreamedSplit
 
 if TYPE_CHECKING:
     import datasets
+    from accelerate import Accelerator
 
 PICTURES_LOOKED_AT = 64
 
@@ -42,9 +55,14 @@ class DataConfig:
         train_split: Name of the split to train on.
         test_split: Name of the split to evaluate on; where the dataset has neither it nor "validation", one
             row in ten of the train split is set aside, always the same.
-        streaming: Read pictures from their files as they are needed, storing nothing; for datasets that do
-            not fit on the disk.
-        workers: Processes that decode pictures ahead, where they do not all fit in memory.
+        streaming: Read pictures from their files as they are needed, and hold or copy none: from parquet
+            files, here or on the Hub, and from folders of pictures. For datasets that do not fit on the disk.
+        shuffle_buffer: Rows that streaming from parquet files holds to shuffle them, over all processes and
+            workers together; more mix better.
+        skip_broken: Leave out pictures that are missing or do not decode, and count them, instead of
+            stopping at the first.
+        workers: Processes that decode pictures ahead where they are not held in memory, and that augment
+            them; by default 1, 2 or 4, or none where there are no cores to spare.
     """
 
     dataset: str = "digits"
@@ -58,11 +76,17 @@ class DataConfig:
     train_split: str = "train"
     test_split: str = "test"
     streaming: bool = False
-    workers: int = 0
+    shuffle_buffer: int = 2048
+    skip_broken: bool = False
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
             raise InputError(f"size is {self.size}, expected 1 or more")
+        if self.shuffle_buffer < 1:
+            raise InputError(f"shuffle_buffer is {self.shuffle_buffer}, expected 1 or more")
+        if self.workers is not None and self.workers < 0:
+            raise InputError(f"workers is {self.workers}, expected 0 (none) or more")
 
 
 SAME = "same"
@@ -72,7 +96,7 @@ def same_data(config: DataConfig, trained_on: dict[str, Any]) -> DataConfig:
     """The configuration, with dataset "same" resolved to what a tokenizer was trained on.
 
     Args:
-        config: As given; its ``streaming`` and ``workers`` stay.
+        config: As given; how it reads them (``streaming``, ``skip_broken``, ``workers``) stays.
         trained_on: The tokenizer's; see ``Pretrained``.
     """
     if config.dataset != SAME:
@@ -80,7 +104,12 @@ def same_data(config: DataConfig, trained_on: dict[str, Any]) -> DataConfig:
     if not trained_on:
         raise InputError("the tokenizer does not say what it was trained on; name the images with --dataset")
     trained: DataConfig = from_json(DataConfig, trained_on, "what the tokenizer was trained on")
-    return replace(trained, streaming=config.streaming or trained.streaming, workers=config.workers)
+    return replace(
+        trained,
+        streaming=config.streaming or trained.streaming,
+        skip_broken=config.skip_broken or trained.skip_broken,
+        workers=config.workers,
+    )
 
 
 @dataclass(frozen=True)
@@ -105,8 +134,8 @@ class ImageData:
 def open_images(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> ImageData:
     """Open an image dataset.
 
-    Pictures are decoded once and kept in memory where they take at most half of what is free; otherwise they
-    are decoded as they are needed.
+    Pictures are decoded once and kept in memory where they take at most half of what is free; otherwise, and
+    in streaming, they are decoded as they are needed.
 
     Args:
         config: Which, and how its pictures are prepared.
@@ -114,18 +143,33 @@ def open_images(config: DataConfig, progress: Callable[[int, int], None] | None 
 
     Raises:
         InputError: There is no such dataset, folder, split or column; the dataset is empty; pictures
-            differ in size and no size is given; a picture does not decode; a label is out of range.
+            differ in size and no size is given; a picture does not decode, and they are not left out; a
+            label is out of range.
     """
     train, test = _open_splits(config)
     columns = _find_columns(train.features, config)
     classes = _classes(train.features, columns)
     preparation = _prepare(_look_at(train, columns.image, config), config)
-    origin = _origin(config) if config.streaming else ""
-    parts = []
+    parts: list[Split] = []
     for name, rows in ((config.train_split, train), (config.test_split, test)):
-        reader = Reader(name, columns, preparation, len(classes), origin)
-        parts.append(reader.split(rows, config.workers, progress))
+        reader = Reader(name, columns, preparation, len(classes), config.skip_broken)
+        workers = worker_count(config.workers)
+        if isinstance(rows, ParquetRows):
+            fingerprint = digest(rows.state, rows.aside, preparation)
+            parts.append(StreamedSplit(rows, reader, fingerprint, workers, config.shuffle_buffer))
+        else:
+            parts.append(read_split(rows, reader, workers, progress, hold=not config.streaming))
     return ImageData(parts[0], parts[1], preparation.shape, classes, columns)
+
+
+def broken_pictures(data: ImageData, accelerator: Accelerator) -> int:
+    """How many broken pictures have been left out, by any process; all processes call this."""
+    found = [(name, number) for name in ("train", "test") for number in getattr(data, name).broken]
+    if accelerator.num_processes == 1:
+        return len(found)
+    from accelerate.utils import gather_object
+
+    return len({tuple(one) for one in gather_object(found)})
 
 
 # ---------------------------------------------------------------------------- opening
@@ -167,8 +211,20 @@ def _load(config: DataConfig) -> Any:
     datasets.disable_progress_bars()
     try:
         source = str(path.resolve()) if looks_local else config.dataset
-        loaded = datasets.load_dataset(source, config.subset, streaming=config.streaming)
-        return {name: _undecoded(rows) for name, rows in loaded.items()}
+        if config.streaming:
+            builder = datasets.load_dataset_builder(source, config.subset)
+            files = {str(name): list(files) for name, files in (builder.config.data_files or {}).items()}
+            if files and all(file.endswith(".parquet") for some in files.values() for file in some):
+                return {name: ParquetRows.open(some, builder.info.features) for name, some in files.items()}
+            if not looks_local or builder.info.builder_name != "imagefolder":
+                raise InputError(
+                    f"dataset {config.dataset!r} cannot be streamed: that takes parquet files or a folder of "
+                    "pictures; leave out --streaming"
+                )
+        loaded = datasets.load_dataset(source, config.subset)
+        return {name: IndexedRows(_undecoded(rows)) for name, rows in loaded.items()}
+    except InputError:
+        raise
     except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "no data" in reason:
@@ -186,23 +242,10 @@ def _undecoded(rows: Any) -> Any:
     """The rows with pictures as their files' bytes, so that we decode them and can name one that does not."""
     import datasets
 
-    for name, feature in (rows.features or {}).items():
+    for name, feature in rows.features.items():
         if isinstance(feature, datasets.Image):
             rows = rows.cast_column(name, datasets.Image(decode=False))
     return rows
-
-
-def _origin(config: DataConfig) -> str:
-    """What tells one state of a dataset from another without reading its pictures."""
-    path = Path(config.dataset).expanduser()
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return repr(
-            [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        )
-    from huggingface_hub import HfApi
-
-    return f"{config.dataset} {config.subset} {HfApi().dataset_info(config.dataset).sha}"
 
 
 def _digits() -> tuple[Any, Any]:
@@ -216,28 +259,21 @@ def _digits() -> tuple[Any, Any]:
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(digit) for digit in range(10)])}
     )
     rows = datasets.Dataset.from_dict({"image": pictures, "label": digits.target.tolist()}, features=features)
-    return _set_aside(_undecoded(rows), one_in=5)
+    return _set_aside(IndexedRows(_undecoded(rows)), one_in=5)
 
 
 def _set_aside(rows: Any, one_in: int) -> tuple[Any, Any]:
-    """Split off one of every ``one_in`` rows, which one by a hash: the same rows in memory and streamed."""
-
-    def aside(index: int) -> bool:
-        block, place = divmod(index, one_in)
-        return place == zlib.crc32(block.to_bytes(8, "little")) % one_in
-
-    if hasattr(rows, "select"):
-        chosen = [aside(index) for index in range(len(rows))]
-        if rows and not any(chosen):
-            raise InputError(f"{len(rows)} pictures are too few to set some aside for a test split; add more")
-        return (
-            rows.select([index for index, test in enumerate(chosen) if not test]),
-            rows.select([index for index, test in enumerate(chosen) if test]),
-        )
-    return (
-        rows.filter(lambda _, index: not aside(index), with_indices=True),
-        rows.filter(lambda _, index: aside(index), with_indices=True),
+    """Split off one of every ``one_in`` rows: the same ones in memory and streamed."""
+    kept, aside = Aside(one_in, False), Aside(one_in, True)
+    train, test = (
+        rows.select(part)
+        if isinstance(rows, ParquetRows)
+        else IndexedRows(rows.table, np.flatnonzero(part.mask(0, len(rows))))
+        for part in (kept, aside)
     )
+    if len(rows) and not len(test):
+        raise InputError(f"{len(rows)} pictures are too few to set some aside for a test split; add more")
+    return train, test
 
 
 # ---------------------------------------------------------------------------- columns
@@ -289,15 +325,17 @@ def _classes(features: Any, columns: Columns) -> tuple[str, ...]:
 
 
 def _look_at(rows: Any, column: str, config: DataConfig) -> list[Image.Image]:
-    """A few pictures, from all over the split where it can be indexed."""
-    if hasattr(rows, "select"):
-        step = max(1, len(rows) // PICTURES_LOOKED_AT)
-        some = [(index, rows[index]) for index in range(0, len(rows), step)]
-    else:
-        some = list(enumerate(itertools.islice(rows, PICTURES_LOOKED_AT)))
-    if not some:
-        raise InputError(f"split {config.train_split!r} of dataset {config.dataset!r} is empty")
-    return [decode_stored(row[column], index, config.train_split) for index, row in some]
+    pictures: list[Image.Image] = []
+    for row in some_rows(rows, PICTURES_LOOKED_AT):
+        try:
+            pictures.append(decode_stored(row, column, config.train_split))
+        except BrokenPictureError:
+            if not config.skip_broken:
+                raise
+    if not pictures:
+        found = "has no whole picture" if len(rows) else "is empty"
+        raise InputError(f"split {config.train_split!r} of dataset {config.dataset!r} {found}")
+    return pictures
 
 
 def _prepare(pictures: list[Image.Image], config: DataConfig) -> Preparation:

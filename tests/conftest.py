@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,13 @@ TINY_VQVAE = [
     "--steps=12", "--batch-size=64", "--evaluate-every=6",
 ]  # fmt: skip
 TINY_PRIOR = ["--depth=1", "--width=32", "--heads=2", "--steps=12", "--batch-size=64", "--evaluate-every=6"]
+
+
+def numbered_png(number: int) -> bytes:
+    """A 2×2 grey PNG file that shows a number in its upper row."""
+    file = io.BytesIO()
+    Image.fromarray(np.array([divmod(number, 256)[::-1], (0, 255)], dtype=np.uint8)).save(file, format="PNG")
+    return file.getvalue()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rasterwise.augmentation import Augmentation
-from rasterwise.codes import CODES_NAME, encode_dataset, open_codes
+from rasterwise.codes import CODES_NAME, open_codes
 from rasterwise.data import DataConfig, ImageData, open_images
+from rasterwise.encoding import encode_dataset
 from rasterwise.errors import InputError
 from rasterwise.splits import tensor_split
 from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
@@ -108,33 +108,3 @@ def test_codes_that_cannot_be_opened(chain: Chain, tmp_path: Path) -> None:
         break_it(folder)
         with pytest.raises(InputError, match=r"lacks its tokenizer|is damaged"):
             open_codes(folder)
-
-
-def test_an_encoding_that_breaks_off_leaves_nothing(digits: ImageData, tmp_path: Path) -> None:
-    """Neither the folder nor a half of it."""
-
-    class Broken(PixelTokenizer):
-        def encode(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        encode_dataset(Broken(), digits, tmp_path / "codes")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_augmented_copies(digits: ImageData, tmp_path: Path) -> None:
-    """The images themselves come first, then their copies with their labels; the test split has none."""
-    turned = Augmentation(rotate=15)
-    tokenizer = PixelTokenizer(PixelTokenizerConfig(levels=4))
-    codes = encode_dataset(tokenizer, digits, tmp_path / "codes", copies=2, augmentation=turned)
-    assert (codes.train.length, codes.test.length) == (72, 24)
-    batch, originals = next(codes.train.ordered(72)), next(digits.train.ordered(24))
-    assert torch.equal(batch.values[:24], tokenizer.encode(originals.values))
-    assert originals.labels is not None
-    assert torch.equal(batch.labels, originals.labels.repeat(3))  # type: ignore[arg-type]
-    assert not torch.equal(batch.values[24:48], batch.values[:24])
-    assert not torch.equal(batch.values[24:48], batch.values[48:])
-    with pytest.raises(InputError, match="other images"):
-        encode_dataset(tokenizer, digits, tmp_path / "codes", copies=1, augmentation=turned)
-    with pytest.raises(InputError, match="both a number and a change"):
-        encode_dataset(tokenizer, digits, tmp_path / "other", copies=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from PIL import Image as Picture
 
 from rasterwise.data import DataConfig, ImageData, open_images, same_data
 from rasterwise.errors import InputError
-from rasterwise.reading import StreamedSplit
+from rasterwise.splits import IndexedSplit
+from rasterwise.streaming import StreamedSplit
 from tests.conftest import Folders
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -85,30 +86,42 @@ def test_parquet_columns_are_found_by_their_types(tmp_path: Path) -> None:
 
 
 def test_in_memory_on_demand_and_streamed_give_the_same_pictures(
-    folders: Folders, monkeypatch: pytest.MonkeyPatch
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where pictures are kept changes nothing but speed; rows are set aside alike."""
-    config = DataConfig(dataset=str(folders.classes(count=30)), size=8)
-    kept = open_images(config)
-    streamed = open_images(DataConfig(**{**vars(config), "streaming": True}))
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 0}))
-    demanded = open_images(config)
-    assert isinstance(streamed.train, StreamedSplit)
-    assert kept.train.length == demanded.train.length
-    for other in (streamed, demanded):
-        for expected, found in zip(everything(kept), everything(other), strict=True):
-            assert torch.equal(expected, found)
-    batches = streamed.train.shuffled(16, seed=0)
-    seen = torch.cat([next(batches).values for _ in range(4)])
-    assert len(seen) == 64
-    resumed = next(streamed.train.shuffled(16, seed=0, start=3)).values
-    assert torch.equal(resumed, seen[48:])
-    halves = [next(streamed.train.shuffled(16, seed=0, rank=rank, world=2)).values for rank in (0, 1)]
-    assert torch.equal(torch.stack(halves, 1).flatten(0, 1), seen[:16])
+    parquet = save_parquet(tmp_path / "set", [n % 2 for n in range(60)], ["a", "b"])
+    available = psutil.virtual_memory
+    for folder, kind in ((folders.classes(count=30), IndexedSplit), (parquet, StreamedSplit)):
+        config = DataConfig(dataset=str(folder), size=8)
+        monkeypatch.setattr(psutil, "virtual_memory", available)
+        kept, streamed = open_images(config), open_images(replace(config, streaming=True))
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 0}))
+        demanded = open_images(config)
+        assert isinstance(streamed.train, kind)
+        assert kept.train.length == demanded.train.length == streamed.train.length == 54
+        for other in (streamed, demanded):
+            for expected, found in zip(everything(kept), everything(other), strict=True):
+                assert torch.equal(expected, found)
+        epoch = next(streamed.train.shuffled(54, seed=0)).values
+        assert sorted(map(bytes, epoch.flatten(1).numpy())) == sorted(
+            map(bytes, everything(kept)[0].flatten(1).numpy())
+        )
 
 
-def test_a_changed_file_changes_the_fingerprint(folders: Folders) -> None:
-    """In memory by content, streamed by the files' state."""
+def test_what_cannot_be_streamed_is_refused(tmp_path: Path) -> None:
+    """With the mend, instead of being downloaded or held after all."""
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "lines" / "train.jsonl").write_text('{"x": 1}\n' * 20)
+    assert "leave out --streaming" in refused(DataConfig(dataset=str(tmp_path / "lines"), streaming=True))
+    folder = save_parquet(tmp_path / "set", [0, 1] * 10, ["a", "b"])
+    (folder / "train.parquet").write_bytes((folder / "train.parquet").read_bytes()[:-30])
+    assert "train.parquet cannot be read as parquet" in refused(
+        DataConfig(dataset=str(folder), streaming=True)
+    )
+
+
+def test_a_changed_file_changes_the_fingerprint(folders: Folders, tmp_path: Path) -> None:
+    """In memory by content, otherwise by the files' state."""
     folder = folders.pictures("plain", 12)
     configs = [DataConfig(dataset=str(folder), streaming=streaming) for streaming in (False, True)]
     before = [open_images(config).train.fingerprint for config in configs]
@@ -117,6 +130,11 @@ def test_a_changed_file_changes_the_fingerprint(folders: Folders) -> None:
     after = [open_images(config).train.fingerprint for config in configs]
     assert before[0] != after[0]
     assert before[1] != after[1]
+    config = DataConfig(dataset=str(save_parquet(tmp_path / "set", [0, 1] * 10, ["a", "b"])), streaming=True)
+    first = open_images(config).train.fingerprint
+    assert first == open_images(config).train.fingerprint
+    save_parquet(tmp_path / "set", [1, 0] * 10, ["a", "b"])
+    assert first != open_images(config).train.fingerprint
 
 
 def test_preparation_changes_the_fingerprint(folders: Folders) -> None:
