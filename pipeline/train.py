@@ -13,7 +13,7 @@ from pixel_baselines.train import run as run_pixel
 from rasterwise.codes import read_key
 from rasterwise.command_line import run_command
 from rasterwise.likelihood_training import Decode
-from stage2_prior.train import TrainPrior, train_prior
+from stage2_prior.train import COMMAND, TrainPrior, train_prior
 
 
 def decode_of(codes: Path) -> Decode:
@@ -35,7 +35,7 @@ def train_pixel_with_pictures(options: TrainPixel[Any]) -> dict[str, Any]:
 
 def main_prior(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
     """The command ``rasterwise train prior``."""
-    return run_command(train_prior_with_pictures, TrainPrior, arguments, program)
+    return run_command(train_prior_with_pictures, TrainPrior, arguments, program, resumes=COMMAND)
 
 
 def main_pixel(arguments: Sequence[str] | None = None, program: str | None = None) -> int:

@@ -19,14 +19,16 @@ from pixel_baselines import (
     PixelCNNPP,
     RowLSTM,
 )
+from rasterwise.augmentation import Augmentation, augmented
 from rasterwise.autoregressive import AutoregressiveModel
 from rasterwise.codes import open_codes
-from rasterwise.command_line import USER_ERROR, run_command
-from rasterwise.data import DataConfig, ImageData, open_images
+from rasterwise.command_line import USER_ERROR, run_command, split_word
+from rasterwise.data import DataConfig, ImageData, broken_pictures, open_images
 from rasterwise.errors import InputError
 from rasterwise.likelihood_training import Decode, train_on_codes, train_on_images
+from rasterwise.pretrained import CONFIG_NAME, read_kind
 from rasterwise.progress import Progress
-from rasterwise.runs import RunFolder
+from rasterwise.runs import RunFolder, read_command
 from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
 from rasterwise.training import TrainingConfig, start_accelerator
 
@@ -42,6 +44,9 @@ MODELS: dict[str, type[AutoregressiveModel]] = {
 
 DEFAULT_MODEL = "gated-pixelcnn"
 
+COMMAND = "train pixel --model "
+"""Before the model's name: the name of its runs in run.json."""
+
 Model = TypeVar("Model")
 
 
@@ -54,6 +59,7 @@ class TrainPixel(Generic[Model]):
             other flags change it.
         output: The run's folder; with the tokenizer in it, it is a whole pipeline.
         data: The images.
+        augmentation: How training images are changed at random.
         levels: Levels a subpixel: 2, 4, … 256.
         dynamic: Draw binary pixels as Bernoulli(intensity / 255) anew each time; takes --levels 2.
         palette: Pixels as the nearest of this many colours, found by k-means on the dataset (0: as levels).
@@ -62,6 +68,8 @@ class TrainPixel(Generic[Model]):
         conditional: Tell the model the images' classes. Codes that have classes always do.
         training: How it is trained.
         label_dropout: Share of labels hidden in training, so that guidance has an unconditional model.
+        resume: Go on with the run in this folder, as it was configured: nothing else needs to be given, and what
+            is given must agree with it. The same command again does the same.
         force: Delete a run that is in the output folder and start anew.
         json: Print the report as JSON.
     """
@@ -69,6 +77,7 @@ class TrainPixel(Generic[Model]):
     model: Model
     output: Path = Path("runs/pixel")
     data: DataConfig = field(default_factory=DataConfig)
+    augmentation: Augmentation = field(default_factory=Augmentation)
     levels: int = 256
     dynamic: bool = False
     palette: int = 0
@@ -76,6 +85,7 @@ class TrainPixel(Generic[Model]):
     conditional: bool = False
     training: TrainingConfig = field(default_factory=TrainingConfig)
     label_dropout: float = 0.1
+    resume: Path | None = None
     force: bool = False
     json: bool = False
 
@@ -91,6 +101,8 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
     main = accelerator.is_main_process
     model_class = next(model for model in MODELS.values() if model.config_class is type(options.model))
     if options.codes is not None:
+        if options.augmentation.active:
+            raise InputError("codes are augmented as they are made: encode them with --copies, not here")
         codes = open_codes(options.codes)
         config = dataclasses.replace(
             _without_order(options.model),
@@ -125,15 +137,17 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
     )
     run = _claim(options, config, main)
     accelerator.wait_for_everyone()
-    return run.report or train_on_images(
+    report = run.report or train_on_images(
         model_class(config),
         tokenizer,
-        images,
+        dataclasses.replace(images, train=augmented(images.train, options.augmentation)),
         options.training,
         run,
         accelerator,
         label_dropout=options.label_dropout,
     )
+    broken = {"broken_pictures": broken_pictures(images, accelerator)} if options.data.skip_broken else {}
+    return {**report, **broken}
 
 
 def tokenizer_for(options: TrainPixel[Any], images: ImageData) -> Any:
@@ -142,11 +156,24 @@ def tokenizer_for(options: TrainPixel[Any], images: ImageData) -> Any:
         if options.levels != TrainPixel.levels or options.dynamic:
             raise InputError("--palette takes the place of --levels and --dynamic; give one or the other")
         config = PaletteConfig(colours=options.palette, channels=images.shape[0])
-        tokenizer: Any = PaletteTokenizer(config).fit(images.train)
+        tokenizer: Any = _palette_of_run(options, config) or PaletteTokenizer(config).fit(images.train)
     else:
         tokenizer = PixelTokenizer(PixelTokenizerConfig(options.levels, options.dynamic))
     tokenizer.trained_on = dataclasses.asdict(options.data)
     return tokenizer
+
+
+def _palette_of_run(options: TrainPixel[Any], config: PaletteConfig) -> PaletteTokenizer | None:
+    """The palette that the run in the output folder has: another machine's k-means may round otherwise."""
+    folder = options.output / "tokenizer"
+    if options.force or not (folder / CONFIG_NAME).exists() or read_kind(folder) != PaletteTokenizer.kind:
+        return None
+    palette = PaletteTokenizer.from_pretrained(folder)
+    return (
+        palette
+        if (palette.config, palette.trained_on) == (config, dataclasses.asdict(options.data))
+        else None
+    )
 
 
 def _without_order(config: Any) -> Any:
@@ -156,26 +183,11 @@ def _without_order(config: Any) -> Any:
 
 def _claim(options: TrainPixel[Any], config: Any, main: bool) -> RunFolder:
     resolved = dataclasses.replace(options, model=config)
-    return RunFolder.claim(
-        options.output, f"train pixel --model {_name(config)}", resolved, force=options.force, main=main
-    )
+    return RunFolder.claim(options.output, COMMAND + _name(config), resolved, force=options.force, main=main)
 
 
 def _name(config: Any) -> str:
     return next(name for name, model in MODELS.items() if model.config_class is type(config))
-
-
-def split_word(arguments: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
-    """The value that a flag gives, None where it is not given, and the arguments without it."""
-    value, rest, words = None, list[str](), iter(arguments)
-    for word in words:
-        if word == flag:
-            value = next(words, "")
-        elif word.startswith(f"{flag}="):
-            value = word.removeprefix(f"{flag}=")
-        else:
-            rest.append(word)
-    return value, rest
 
 
 def run(arguments: Sequence[str] | None, program: str | None, command: Any = train_pixel) -> int:
@@ -184,7 +196,11 @@ def run(arguments: Sequence[str] | None, program: str | None, command: Any = tra
 
     name, rest = split_word(sys.argv[1:] if arguments is None else arguments, "--model")
     recipe, rest = split_word(rest, "--recipe")
-    name = DEFAULT_MODEL if name is None else name
+    try:
+        name = _model_of_run(rest, name, recipe) or name or DEFAULT_MODEL
+    except InputError as error:
+        print(f"rasterwise: {error}", file=sys.stderr)
+        return USER_ERROR
     for flag, word, known in (("--model", name, MODELS), ("--recipe", recipe, RECIPES)):
         if word is not None and word not in known:
             print(f"rasterwise: {flag} is {word!r}, expected one of {', '.join(known)}", file=sys.stderr)
@@ -192,8 +208,24 @@ def run(arguments: Sequence[str] | None, program: str | None, command: Any = tra
     shown = f"{program or 'python -m pixel_baselines.train'} --model {{{','.join(MODELS)}}}"
     shown += f" [--recipe {{{','.join(RECIPES)}}}]"
     default = RECIPES[recipe][name]() if recipe else None
-    options_class: Any = TrainPixel[MODELS[name].config_class]  # type: ignore[name-defined]
-    return run_command(command, options_class, rest, shown, default=default)
+    options_class: Any = TrainPixel[MODELS[name].config_class]  # type: ignore[misc]
+    return run_command(command, options_class, rest, shown, default=default, resumes=f"{COMMAND}{name}")
+
+
+def _model_of_run(arguments: Sequence[str], name: str | None, recipe: str | None) -> str | None:
+    """The model of the run that --resume goes on with, if it is given; --model and --recipe may not contradict it."""
+    run = split_word(arguments, "--resume")[0]
+    if not run:
+        return None
+    if recipe is not None:
+        raise InputError(
+            f"--recipe is {recipe!r}, but the run in {run} has its configuration; leave --recipe out"
+        )
+    command = read_command(Path(run))
+    found = command.removeprefix(COMMAND)
+    if found in MODELS and name not in (None, found):
+        raise InputError(f"--model is {name!r}, but the run in {run} has {found!r}; leave --model out")
+    return found if found in MODELS else name
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rasterwise.errors import InputError, NonFiniteError
@@ -24,6 +25,7 @@ def run_command(
     program: str | None = None,
     *,
     default: Options | None = None,
+    resumes: str | None = None,
 ) -> int:
     """Parse flags, run a command, print its report; returns the exit status.
 
@@ -34,17 +36,47 @@ def run_command(
         arguments: By default the process's.
         program: The name that help shows.
         default: What flags that are not given are taken from; by default the dataclass's own defaults.
+        resumes: For a command that trains: the name of its runs in run.json. ``--resume RUN`` then takes the
+            flags that are not given from that run, and refuses those that contradict it.
     """
     import tyro
 
-    options = tyro.cli(
-        options_class,
-        args=arguments,
-        prog=program,
-        default=default,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
-    return report_of(lambda: command(options), as_json=getattr(options, "json", False))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    resumed = split_word(words, "--resume")[0] if resumes else None
+    flags: tuple[Any, ...] = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+    if resumed and resumes:
+        from rasterwise.runs import read_options
+
+        try:
+            default = read_options(Path(resumed), resumes, options_class)
+        except InputError as error:
+            return _fail(str(error), USER_ERROR)
+        flags = flags[
+            :1
+        ]  # a switch that is on in the run can then be given again: --no-x would be its only flag
+    options: Any = tyro.cli(options_class, args=words, prog=program, default=default, config=flags)
+
+    def work() -> dict[str, Any]:
+        if resumed:
+            from rasterwise.runs import refuse_contradiction
+
+            refuse_contradiction(default, options)
+        return command(options)
+
+    return report_of(work, as_json=getattr(options, "json", False))
+
+
+def split_word(arguments: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
+    """The value that a flag gives, None where it is not given, and the arguments without it."""
+    value, rest, words = None, list[str](), iter(arguments)
+    for word in words:
+        if word == flag:
+            value = next(words, "")
+        elif word.startswith(f"{flag}="):
+            value = word.removeprefix(f"{flag}=")
+        else:
+            rest.append(word)
+    return value, rest
 
 
 def report_of(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import glob
+import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,31 +22,32 @@ from torch import Tensor
 
 from rasterwise.errors import InputError
 
+LEFTOVER = re.compile(r"\.(?P<name>.+)\.(pending|replaced)-\d+")
+"""The names of what is being written, with the number of the process that writes it."""
+
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give an empty folder to fill; it takes the name ``folder`` only once the block has ended well.
 
-    A folder already there under that name is replaced at that moment. When the block fails (a full disk,
-    say), what it wrote is removed and the old folder stays as it was.
+    A folder already there under that name is replaced at that moment: whenever the process is killed, or the
+    power fails, the old one or the new one is there, whole. When the block fails (a full disk, say), what it
+    wrote is removed and the old folder stays as it was.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    pending = folder.parent / f".{folder.name}.pending-{os.getpid()}"
-    replaced = folder.parent / f".{folder.name}.replaced-{os.getpid()}"
+    pending = _hidden(folder, "pending")
     shutil.rmtree(pending, ignore_errors=True)
     pending.mkdir()
     try:
         yield pending
-        for path in pending.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        if folder.exists():
-            folder.rename(replaced)
-        pending.rename(folder)
+        for path in sorted(pending.rglob("*"), reverse=True):
+            _to_disk(path)
+        _to_disk(pending)
+        _put(pending, folder)
+        _to_disk(folder.parent)
     finally:
         shutil.rmtree(pending, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+        shutil.rmtree(_hidden(folder, "replaced"), ignore_errors=True)
 
 
 def copied_folder(source: Path, folder: Path) -> None:
@@ -52,15 +57,105 @@ def copied_folder(source: Path, folder: Path) -> None:
             shutil.copytree(source, pending, dirs_exist_ok=True)
 
 
+def remove_folder(folder: Path) -> None:
+    """Delete a folder; a process killed meanwhile leaves no half of it under its name."""
+    doomed = _hidden(folder, "pending")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def recover(folder: Path) -> None:
+    """Put a folder back that a process killed while replacing it had moved out of the way.
+
+    Only file systems that cannot exchange two names leave one so.
+    """
+    if not folder.exists():
+        for replaced in folder.parent.glob(f".{glob.escape(folder.name)}.replaced-*"):
+            with contextlib.suppress(OSError):  # its writer lives and has just put the new one there
+                replaced.rename(folder)
+
+
+def clear_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left half-written in a folder; call it where none is writing.
+
+    Args:
+        folder: Where to look; not below it.
+        name: The files and folders that they were writing (a pattern).
+    """
+    for leftover in folder.glob(f".{name}.*-*"):
+        found = LEFTOVER.fullmatch(leftover.name)
+        if found is None:
+            continue
+        recover(folder / found["name"])
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _hidden(path: Path, state: str) -> Path:
+    return path.with_name(f".{path.name}.{state}-{os.getpid()}")
+
+
+def _to_disk(path: Path) -> None:
+    """Have a file's content, or a folder's names, outlive a power failure."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno == errno.EINVAL):  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _put(pending: Path, folder: Path) -> None:
+    """Give ``pending`` the name ``folder``; a folder that has it is moved aside."""
+    if not folder.exists():
+        pending.rename(folder)
+        return
+    if _exchange(pending, folder):
+        return
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(_hidden(folder, "replaced"))
+        try:
+            pending.rename(folder)
+            return
+        except OSError as error:  # a reader has just put the old one back, with recover
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two names in one step, so that both are taken at every moment; False where that cannot be."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):  # not Linux
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON under a temporary name and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pending = path.with_name(f".{path.name}.pending-{os.getpid()}")
+    pending = _hidden(path, "pending")
     try:
         pending.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _to_disk(pending)
         pending.replace(path)
+        _to_disk(path.parent)
     finally:
         pending.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -79,7 +174,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def from_json(data_class: type, content: dict[str, Any], where: object) -> Any:
     """Build a (nested) dataclass from JSON; InputError names the field that does not fit."""
     try:
-        return dacite.from_dict(data_class, content, dacite.Config(strict=True, cast=[tuple]))
+        return dacite.from_dict(data_class, content, dacite.Config(strict=True, cast=[tuple, Path]))
     except InputError:
         raise
     except (dacite.DaciteError, TypeError, ValueError) as error:

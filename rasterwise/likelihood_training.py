@@ -40,6 +40,7 @@ class LikelihoodObjective(Objective):
     """
 
     model: AutoregressiveModel
+    criterion = "nll_nats"
 
     def __init__(
         self, model: AutoregressiveModel, tokenizer: ImageTokenizer | None = None, label_dropout: float = 0.1

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from rasterwise.errors import InputError
-from rasterwise.files import from_json, load_tensors, new_folder, read_json, save_tensors, write_json
+from rasterwise.files import from_json, load_tensors, new_folder, read_json, recover, save_tensors, write_json
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -57,6 +57,7 @@ class Pretrained(nn.Module):
             card: Markdown below the model card's heading: what the model was trained on, its scores.
         """
         folder = Path(folder)
+        recover(folder)
         if folder.exists() and not (folder / CONFIG_NAME).exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no model; save to a new folder")
         with new_folder(folder) as pending:
@@ -122,12 +123,14 @@ def upload_folder(folder: Path, repo_id: str, private: bool) -> str:
 def model_folder(source: str | Path, revision: str | None = None) -> Path:
     """The local folder of a model: given as such, as the training run around it, or as a Hub id."""
     folder = local_folder(source, revision)
+    recover(folder / "model")
     return folder if (folder / CONFIG_NAME).exists() or not (folder / "model").is_dir() else folder / "model"
 
 
 def local_folder(source: str | Path, revision: str | None = None) -> Path:
     """``source`` as a local folder; a Hub id is downloaded first."""
     folder = Path(source).expanduser()
+    recover(folder)
     if folder.is_dir():
         return folder
     text = str(source)

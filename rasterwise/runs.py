@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import glob
 import json
-import shutil
+import os
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self, TypeVar
 
 import torch
 from PIL import Image
 
 from rasterwise.errors import InputError
-from rasterwise.files import read_json, write_json
+from rasterwise.files import clear_leftovers, from_json, read_json, remove_folder, write_json
 from rasterwise.images import save_picture
 
 RUN_NAME = "run.json"
 REPORT_NAME = "report.json"
 METRICS_NAME = "metrics.jsonl"
+LOCK_NAME = ".lock"
+
+NO_CONFIGURATION = ("output", "force", "json", "resume")
+"""Options that say how a command is run, not what the run is."""
+
+Options = TypeVar("Options")
 
 
 class RunFolder:
     """One run's folder.
 
     It holds ``run.json`` (the resolved configuration), ``metrics.jsonl``, TensorBoard events, ``pictures/``,
-    ``checkpoints/``, ``model/`` (a model folder) and, once the run has ended, ``report.json``.
+    ``checkpoints/``, ``model/`` (a model folder: the last weights that were saved), ``model-best/`` (those of the
+    best evaluation) and, once the run has ended, ``report.json``.
 
     Args:
         path: The folder, which exists.
@@ -35,10 +44,13 @@ class RunFolder:
         self.path = path
         self.main = main
         self._events: Any = None
+        self._lock: IO[str] | None = None
 
     @classmethod
     def claim(cls, path: Path, command: str, config: Any, *, force: bool = False, main: bool = True) -> Self:
         """Take a folder for a run, or go on with the run that is there.
+
+        What a killed process left half-written in it is removed.
 
         Args:
             path: The folder; made if it is absent.
@@ -48,25 +60,33 @@ class RunFolder:
             main: False in all processes but one.
 
         Raises:
-            InputError: The folder holds something else, or a run with another configuration.
+            InputError: The folder holds something else, a run with another configuration, or one that another
+                process is training.
         """
         content = {"command": command, "config": _plain(config)}
         if path.exists() and not path.is_dir():
             raise InputError(f"output {path} is a file, expected a folder or a new name")
         if not main:
             return cls(path, main=False)
+        lock = _lock(path) if (path / RUN_NAME).exists() else None
+        clear_leftovers(path.parent, glob.escape(path.name))
+        for folder in (path, path / "checkpoints"):
+            clear_leftovers(folder)
         if path.is_dir() and any(path.iterdir()):
             if not (path / RUN_NAME).exists():
                 raise InputError(
                     f"output folder {path} is not empty and holds no run; name another with --output"
                 )
             if force:
-                shutil.rmtree(path)
+                remove_folder(path)
+                lock = None
             else:
                 _check_same(path, read_json(path / RUN_NAME), content)
         path.mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        run._lock = lock or _lock(path)
         write_json(path / RUN_NAME, content)
-        return cls(path)
+        return run
 
     @property
     def report(self) -> dict[str, Any] | None:
@@ -102,6 +122,8 @@ class RunFolder:
             return
         with (self.path / METRICS_NAME).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "split": split, **metrics}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint that stands behind it
         if self._events is None:
             self._open_events(purge_step=None)
         for name, value in metrics.items():
@@ -131,9 +153,68 @@ class RunFolder:
         self._events = SummaryWriter(str(self.path), purge_step=purge_step)
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def read_command(path: Path) -> str:
+    """Which command's run is in a folder; InputError where none is."""
+    if not (path / RUN_NAME).exists():
+        raise InputError(f"{path} holds no run to go on with, which would have a {RUN_NAME}")
+    return str(read_json(path / RUN_NAME).get("command"))
+
+
+def read_options(path: Path, command: str, options_class: type[Options]) -> Options:
+    """The options of the run in a folder: its configuration, to go on with in that folder.
+
+    Args:
+        path: The run's folder.
+        command: Which command's run it must be.
+        options_class: That command's options, a dataclass with the fields ``output`` and ``resume``.
+
+    Raises:
+        InputError: The folder holds no run, one of another command, or one that this version cannot read.
+    """
+    found = read_command(path)
+    if found != command:
+        raise InputError(f"{path} holds a run of {found!r}, which {command!r} cannot go on with")
+    content = read_json(path / RUN_NAME).get("config", {})
+    options: Options = from_json(options_class, {**content, "output": path, "resume": path}, path / RUN_NAME)
+    return options
+
+
+def refuse_contradiction(before: Any, now: Any) -> None:
+    """InputError where the options now, typed flags included, are not those of the run that is resumed."""
+    names = ("json",)
+    found = _difference(_plain(before, names), _plain(now, names))
+    if found:
+        name, old, new = found
+        flag = "--" + name.rpartition(".")[2].replace("_", "-")
+        raise InputError(
+            f"{flag} is {new}, but the run in {before.output} has {old}; a resumed run keeps its configuration: "
+            f"leave {flag} out"
+        )
+
+
+def _lock(path: Path) -> IO[str] | None:
+    """Keep other processes out of a run's folder until this one ends, in whatever way it does."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    file = (path / LOCK_NAME).open("a")
+    try:
+        fcntl.lockf(
+            file, fcntl.LOCK_EX | fcntl.LOCK_NB
+        )  # of the process: data loading's forks do not inherit it
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise InputError(
+                f"another process is training in {path}; stop it first, or name another folder with --output"
+            ) from None
+        # The file system knows no locks.
+    return file
+
+
+def _plain(config: Any, without: tuple[str, ...] = NO_CONFIGURATION) -> dict[str, Any]:
     content = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return {name: value for name, value in content.items() if name not in ("output", "force", "json")}
+    return {name: value for name, value in content.items() if name not in without}
 
 
 def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -142,13 +223,22 @@ def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None
             f"output folder {path} holds a run of {before.get('command')!r}; name another with --output, "
             "or delete that run with --force"
         )
-    old, new = _flat(before.get("config", {})), _flat(now["config"])
+    found = _difference(before.get("config", {}), now["config"])
+    if found:
+        name, old, new = found
+        raise InputError(
+            f"output folder {path} holds a run with {name} = {old}, not {new}; "
+            "name another with --output, or delete that run with --force"
+        )
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first name that has another value, with both values."""
+    old, new = _flat(before), _flat(now)
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
-            raise InputError(
-                f"output folder {path} holds a run with {name} = {old.get(name)}, not {new.get(name)}; "
-                "name another with --output, or delete that run with --force"
-            )
+            return name, old.get(name), new.get(name)
+    return None
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

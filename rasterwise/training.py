@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rasterwise.autoregressive import evaluating
-from rasterwise.checkpoints import load_checkpoint, save_checkpoint
+from rasterwise.checkpoints import Best, Checkpoints
 from rasterwise.errors import InputError, NonFiniteError
 from rasterwise.optimization import averaged_model, learning_rate_share, parameter_groups
 from rasterwise.pretrained import Pretrained
@@ -45,7 +45,9 @@ class TrainingConfig:
         ema_decay: Decay of the averaged weights, which are the ones evaluated and saved (0: no averaging).
         evaluate_every: Steps between evaluations on the whole test split (0: once an epoch).
         sample_every: Steps between sample pictures (0: at each evaluation).
-        save_every: Steps between checkpoints (0: at each evaluation).
+        save_every: Steps between checkpoints (0: at each evaluation). An evaluation that finds the best
+            weights so far makes one too.
+        keep_last: Checkpoints kept, beside the one with the best weights.
         seed: Of the first weights, the data order and the noise.
         device: auto takes a GPU where there is one.
     """
@@ -63,11 +65,12 @@ class TrainingConfig:
     evaluate_every: int = 0
     sample_every: int = 0
     save_every: int = 0
+    keep_last: int = 2
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate"):
+        for name in ("steps", "batch_size", "accumulate", "keep_last"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if self.batch_size % self.accumulate:
@@ -90,9 +93,15 @@ class Losses:
 
 
 class Objective(nn.Module, ABC):
-    """A model and what is minimised to train it."""
+    """A model and what is minimised to train it.
+
+    Attributes:
+        model: What is trained and saved.
+        criterion: The test metric that tells which weights are best, the lower the better; empty: none does.
+    """
 
     model: Pretrained
+    criterion: str = ""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Losses: ...
@@ -117,6 +126,7 @@ class TrainingReport:
         device: What it ran on.
         stopped: True if it was asked to stop before its last step.
         test: The last metrics on the test split.
+        best_step: The step whose weights are in ``model-best``; None where no metric tells.
     """
 
     steps: int
@@ -126,6 +136,7 @@ class TrainingReport:
     device: str
     stopped: bool
     test: dict[str, float]
+    best_step: int | None
 
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:
@@ -156,7 +167,8 @@ def train(
 ) -> TrainingReport:
     """Train, from the start or from the run's newest checkpoint.
 
-    Ctrl-C or SIGTERM ends the run after the step under way, with a checkpoint; the same command goes on.
+    Ctrl-C or SIGTERM ends the run after the step under way, with a checkpoint; the same command goes on. A run
+    that was killed at any moment and goes on ends, on CPUs in float32, in the weights of one that was not.
 
     Args:
         objective: The model with its losses; on the CPU.
@@ -182,18 +194,23 @@ def train(
     objective.to(accelerator.device)
     averaged = averaged_model(objective.model, config.ema_decay)
     modules: dict[str, nn.Module] = {"objective": objective} | ({"averaged": averaged} if averaged else {})
-    first_step = step = load_checkpoint(run.path / "checkpoints", modules, optimizer, accelerator)
-    wrapped, optimizer = accelerator.prepare(objective, optimizer)
-    if config.compile:
-        wrapped.compile()
-    batches = split.shuffled(config.batch_size, seed=config.seed, start=first_step, rank=rank, world=world)
-    run.rewind(first_step)
-    objective.train()
     with stop_on_signal() as stop, Progress("training", "step", shown=run.main) as progress:
+        checkpoints = Checkpoints(
+            run.path / "checkpoints", modules, optimizer, accelerator, keep_last=config.keep_last
+        )
+        first_step = step = checkpoints.load(progress.line)
+        wrapped, optimizer = accelerator.prepare(objective, optimizer)
+        if config.compile:
+            wrapped.compile()
+        batches = split.shuffled(config.batch_size, seed=config.seed, start=step, rank=rank, world=world)
+        run.rewind(step)
+        objective.train()
         model: Any = averaged.module if averaged else objective.model
         outputs = _Outputs(config, split, run, accelerator, progress, model, evaluate, draw)
         while step < config.steps:
-            batch = next(batches).to(accelerator.device)
+            with outputs.waiting():
+                batch = next(batches)
+            batch = batch.to(accelerator.device)
             share = learning_rate_share(step, steps=config.steps, warmup_steps=config.warmup_steps)
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * share
@@ -215,16 +232,23 @@ def train(
             stopping = stop.requested(accelerator)
             with outputs.aside():
                 outputs.measure(step, {**values, "learning_rate": config.learning_rate * share})
-                if outputs.due(step, config.save_every) or stopping:
-                    save_checkpoint(run.path / "checkpoints", step, modules, optimizer, accelerator)
+                better = outputs.best(step, objective.criterion, checkpoints.best)
+                if better or outputs.due(step, config.save_every) or stopping:
+                    # The models come first: a run killed in between writes them again.
                     if run.main:
                         model.save_pretrained(run.path / "model", card=card)
+                        if better:
+                            model.save_pretrained(run.path / "model-best", card=card)
+                    checkpoints.best = better or checkpoints.best
+                    checkpoints.save(step)
             name = next(iter(shown))
             rate = outputs.items_per_second(step - first_step)
-            progress(step, config.steps, f"{name} {values[name]:.4g}, {rate:.0f} images/s")
+            note = f"{name} {values[name]:.4g}, {rate:.0f} images/s, data {outputs.waited:.0%}"
+            progress(step, config.steps, note)
             if stopping and step < config.steps:
                 progress.line(
-                    f"stopped at step {step} of {config.steps}; the same command goes on from there"
+                    f"stopped at step {step} of {config.steps}; the same command goes on from there, "
+                    f"and so does --resume {run.path}"
                 )
                 break
         if not outputs.test and step == config.steps:  # it was killed between its last step and its report
@@ -238,6 +262,7 @@ def train(
         device=device_name(accelerator.device),
         stopped=step < config.steps,
         test=outputs.test,
+        best_step=checkpoints.best.step if checkpoints.best else None,
     )
     if not report.stopped:
         run.finish(asdict(report))
@@ -263,7 +288,7 @@ class _Outputs:
         epoch = math.ceil(split.length / config.batch_size) if split.length else UNKNOWN_EPOCH
         self.interval = config.evaluate_every or epoch
         self.test: dict[str, float] = {}
-        self._began, self._aside = time.monotonic(), 0.0
+        self._began, self._aside, self._waiting = time.monotonic(), 0.0, 0.0
 
     def due(self, step: int, interval: int) -> bool:
         """Whether a step ends an interval (0: that of the evaluations), or the run."""
@@ -281,12 +306,29 @@ class _Outputs:
             with evaluating(self.model), torch.no_grad():
                 self.run.picture(step, "samples", self.draw(self.model))
 
+    def best(self, step: int, criterion: str, before: Best | None) -> Best | None:
+        """The step with its value of the criterion, if it was evaluated and is the best so far."""
+        value = self.test.get(criterion, math.nan) if self.due(step, self.interval) else math.nan
+        return Best(step, value) if value < (before.value if before else math.inf) else None
+
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
         """Time spent in the block is no training time."""
         began = time.monotonic()
         yield
         self._aside += time.monotonic() - began
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time spent in the block was spent waiting for data."""
+        began = time.monotonic()
+        yield
+        self._waiting += time.monotonic() - began
+
+    @property
+    def waited(self) -> float:
+        """Share of the training time that was spent waiting for data."""
+        return self._waiting / max(1e-9, self.seconds - self._aside)
 
     @property
     def seconds(self) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rasterwise.augmentation import Augmentation, augmented
 from rasterwise.command_line import run_command
-from rasterwise.data import DataConfig, open_images
+from rasterwise.data import DataConfig, broken_pictures, open_images
 from rasterwise.images import picture_grid
 from rasterwise.likelihoods import bits_per_dim
 from rasterwise.metrics import Means, histogram_entropy_nats, psnr_db
@@ -27,6 +27,9 @@ from rasterwise.runs import RunFolder
 from rasterwise.splits import Batch, Split
 from rasterwise.training import Losses, Objective, TrainingConfig, start_accelerator, train
 from stage1_vqvae.vqvae import VQVAE, Reconstruction, VQVAEConfig, to_unit
+
+COMMAND = "train vqvae"
+"""The name of its runs in run.json."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class TrainVQVAE:
         augmentation: How training images are changed at random.
         model: The VQ-VAE.
         training: How it is trained.
+        resume: Go on with the run in this folder, as it was configured: nothing else needs to be given, and what
+            is given must agree with it. The same command again does the same.
         force: Delete a run that is in the output folder and start anew.
         json: Print the report as JSON.
     """
@@ -50,6 +55,7 @@ class TrainVQVAE:
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(steps=2000, learning_rate=1e-3, ema_decay=0.99)
     )
+    resume: Path | None = None
     force: bool = False
     json: bool = False
 
@@ -66,6 +72,7 @@ class VQVAEObjective(Objective):
     def __init__(self, model: VQVAE) -> None:
         super().__init__()
         self.model = model
+        self.criterion = "mse" if model.config.likelihood == "mse" else "reconstruction_bits_per_dim"
 
     def forward(self, batch: Batch) -> Losses:
         images = batch.values
@@ -146,7 +153,7 @@ def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:
     model.grid(*data.shape)
     model.trained_on = dataclasses.asdict(options.data)
     options = dataclasses.replace(options, model=config)
-    run = RunFolder.claim(options.output, "train vqvae", options, force=options.force, main=main)
+    run = RunFolder.claim(options.output, COMMAND, options, force=options.force, main=main)
     accelerator.wait_for_everyone()
     if run.report:
         return run.report
@@ -161,12 +168,13 @@ def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:
         draw=lambda model: reconstruction_picture(model, shown),
         card=f"Trained on `{options.data.dataset}`, images {'×'.join(map(str, data.shape))}.",
     )
-    return {"output": str(options.output), **dataclasses.asdict(report)}
+    broken = {"broken_pictures": broken_pictures(data, accelerator)} if options.data.skip_broken else {}
+    return {"output": str(options.output), **dataclasses.asdict(report), **broken}
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
     """The command."""
-    return run_command(train_vqvae, TrainVQVAE, arguments, program)
+    return run_command(train_vqvae, TrainVQVAE, arguments, program, resumes=COMMAND)
 
 
 if __name__ == "__main__":

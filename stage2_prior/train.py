@@ -16,6 +16,9 @@ from rasterwise.runs import RunFolder
 from rasterwise.training import TrainingConfig, start_accelerator
 from stage2_prior.transformer import TransformerPrior, TransformerPriorConfig
 
+COMMAND = "train prior"
+"""The name of its runs in run.json."""
+
 
 @dataclass(frozen=True)
 class TrainPrior:
@@ -27,6 +30,8 @@ class TrainPrior:
         model: The transformer.
         training: How it is trained.
         label_dropout: Share of labels hidden in training, so that guidance has an unconditional model.
+        resume: Go on with the run in this folder, as it was configured: nothing else needs to be given, and what
+            is given must agree with it. The same command again does the same.
         force: Delete a run that is in the output folder and start anew.
         json: Print the report as JSON.
     """
@@ -36,6 +41,7 @@ class TrainPrior:
     model: TransformerPriorConfig = field(default_factory=TransformerPriorConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     label_dropout: float = 0.1
+    resume: Path | None = None
     force: bool = False
     json: bool = False
 
@@ -54,7 +60,7 @@ def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, 
     )
     options = dataclasses.replace(options, model=config)
     main = accelerator.is_main_process
-    run = RunFolder.claim(options.output, "train prior", options, force=options.force, main=main)
+    run = RunFolder.claim(options.output, COMMAND, options, force=options.force, main=main)
     accelerator.wait_for_everyone()
     if run.report:
         return run.report
@@ -71,7 +77,7 @@ def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
     """The command, without sample pictures."""
-    return run_command(train_prior, TrainPrior, arguments, program)
+    return run_command(train_prior, TrainPrior, arguments, program, resumes=COMMAND)
 
 
 if __name__ == "__main__":

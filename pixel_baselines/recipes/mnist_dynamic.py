@@ -54,14 +54,14 @@ def gated_pixelcnn_cpu() -> TrainPixel[Any]:
     ``rasterwise train pixel --recipe mnist-dynamic-cpu --model gated-pixelcnn --dataset DATA``
     """
     return on_bits(
-        GatedPixelCNNConfig(grid=BITS, depth=8, width=32, output_width=64),
+        GatedPixelCNNConfig(grid=BITS, depth=6, width=32, output_width=64, kernel=5, input_kernel=21),
         TrainingConfig(
-            steps=14000,
+            steps=13500,
             batch_size=32,
             learning_rate=2e-3,
             precision="bf16",
             compile=True,
-            evaluate_every=3500,
+            evaluate_every=4500,
         ),
     )
 
@@ -73,7 +73,7 @@ def pixelcnn_pp_cpu() -> TrainPixel[Any]:
     """
     return on_bits(
         PixelCNNPPConfig(grid=BITS, width=24, blocks=1, components=1, dropout=0),
-        TrainingConfig(steps=8000, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=2000),
+        TrainingConfig(steps=3000, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=1500),
     )
 
 
@@ -84,7 +84,7 @@ def row_lstm_cpu() -> TrainPixel[Any]:
     """
     return on_bits(
         RowLSTMConfig(grid=BITS, depth=4, width=64, output_width=64),
-        TrainingConfig(steps=6000, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=1500),
+        TrainingConfig(steps=3500, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=1750),
     )
 
 
@@ -95,7 +95,7 @@ def diagonal_bilstm_cpu() -> TrainPixel[Any]:
     """
     return on_bits(
         DiagonalBiLSTMConfig(grid=BITS, depth=3, width=48, output_width=48),
-        TrainingConfig(steps=5000, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=1250),
+        TrainingConfig(steps=3500, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=1750),
     )
 
 
@@ -107,12 +107,12 @@ def image_gpt_cpu() -> TrainPixel[Any]:
     return on_bits(
         ImageGPTConfig(grid=BITS, depth=4, width=64, heads=2),
         TrainingConfig(
-            steps=5000,
-            batch_size=16,
-            learning_rate=3e-3,
-            warmup_steps=200,
+            steps=11000,
+            batch_size=8,
+            learning_rate=2e-3,
+            warmup_steps=300,
             precision="bf16",
-            evaluate_every=1250,
+            evaluate_every=5500,
         ),
     )
 

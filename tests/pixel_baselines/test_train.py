@@ -12,7 +12,10 @@ from PIL import Image
 
 from pipeline import ImagePipeline
 from pipeline.cli import main as rasterwise
-from pixel_baselines.train import MODELS, split_word
+from pixel_baselines import PaletteTokenizer
+from pixel_baselines.train import MODELS
+from pixel_baselines.train import main as pixel_main
+from rasterwise.command_line import split_word
 from rasterwise.data import DataConfig, open_images
 from rasterwise.grid import Grid
 from rasterwise.likelihood_training import LikelihoodObjective, evaluate_likelihood
@@ -140,6 +143,41 @@ def test_a_model_beats_independent_pixels(tmp_path: Path, capsys: pytest.Capture
     test = next(open_images(DataConfig()).test.ordered(2000)).values >= 128
     independent = -torch.where(test, share.log(), (1 - share).log()).flatten(1).sum(1).mean().item()
     assert report["test"]["nll_nats"] < independent  # type: ignore[index]
+
+
+def test_resume_knows_the_model(
+    chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--model comes from the run, as do codes and palettes; another one or a recipe is refused by name."""
+    runs = {
+        "pixels": ("row-lstm", ["--levels=2", "--dynamic"]),
+        "codes": ("gated-pixelcnn", [f"--codes={chain.codes}"]),
+        "palette": ("image-gpt", ["--palette=4"]),
+    }
+    for name, (model, flags) in runs.items():
+        run = tmp_path / name
+        report = trained(capsys, model, run, *flags)
+        (run / "report.json").unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(PaletteTokenizer, "fit", None)  # another machine may find other colours
+            for command in (["rasterwise"], ["rasterwise", "--model", model]):
+                assert rasterwise(["train", "pixel", "--resume", str(run), *command[1:], "--json"]) == 0
+                again = json.loads(capsys.readouterr().out)
+                assert again["test"] == report["test"]
+        assert (pixel_main([f"--resume={run}", "--json"])) == 0
+        capsys.readouterr()
+    for flags, said in (
+        (["--model=pixelcnn"], "--model is 'pixelcnn', but the run in"),
+        (["--recipe=mnist-256-cpu"], "leave --recipe out"),
+        (["--levels=4"], "--levels is 4"),
+        (["--no-dynamic"], "leave --dynamic out"),
+    ):
+        assert rasterwise(["train", "pixel", "--resume", str(tmp_path / "pixels"), *flags]) == 2
+        assert said in capsys.readouterr().err
+    assert rasterwise(["train", "pixel", "--resume", str(chain.vqvae)]) == 2
+    assert "holds a run of 'train vqvae'" in capsys.readouterr().err
+    assert rasterwise(["train", "prior", "--resume", str(tmp_path / "codes")]) == 2
+    assert "holds a run of 'train pixel --model gated-pixelcnn'" in capsys.readouterr().err
 
 
 def test_refusals(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +15,20 @@ import pytest
 import torch
 
 from rasterwise.errors import InputError
-from rasterwise.files import from_json, load_tensors, new_folder, read_json, save_tensors, write_json
+from rasterwise.files import (
+    clear_leftovers,
+    copied_folder,
+    from_json,
+    load_tensors,
+    new_folder,
+    read_json,
+    recover,
+    remove_folder,
+    save_tensors,
+    write_json,
+)
 from rasterwise.grid import Grid
-from rasterwise.tokenizer import PixelTokenizer
+from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
 from stage1_vqvae import VQVAE, VQVAEConfig
 
 
@@ -59,6 +72,109 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         break_off()
     assert (folder / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def killed(at: int, work: Callable[[], object]) -> bool:
+    """Do the work in another process, killed before its ``at``-th file operation; False if it had not so many."""
+    process = os.fork()
+    if process == 0:
+        counter = itertools.count()
+
+        def die(event: str, _: object) -> None:
+            if event.startswith(("os.", "open", "shutil.")) and next(counter) == at:
+                os._exit(9)
+
+        try:
+            sys.addaudithook(die)
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    assert status in (0, 9)
+    return status == 9
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_kill_at_any_point_leaves_a_whole_model(
+    exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one or the new one; where names can be exchanged it is there at every moment, else once opened."""
+    if not exchange:
+        monkeypatch.setattr("rasterwise.files._exchange", lambda *_: False)
+    old, new = (PixelTokenizer(PixelTokenizerConfig(levels=levels)) for levels in (2, 4))
+    found, missing = [], 0
+    for at in itertools.count():
+        folder = tmp_path / str(at) / "model"
+        old.save_pretrained(folder)
+        was_killed = killed(at, lambda folder=folder: new.save_pretrained(folder))  # type: ignore[misc]
+        missing += not folder.exists()
+        assert folder.exists() or not exchange
+        found.append(PixelTokenizer.from_pretrained(folder).config.levels)
+        clear_leftovers(folder.parent)
+        assert os.listdir(folder.parent) == ["model"]
+        assert PixelTokenizer.from_pretrained(new.save_pretrained(folder)).config.levels == 4
+        if not was_killed:
+            break
+    assert len(found) > 20
+    assert found == sorted(found)  # first the old one, then the new one
+    assert set(found) == {2, 4}
+    assert bool(missing) != exchange
+
+
+def test_a_kill_at_any_point_of_deleting_leaves_nothing_half(tmp_path: Path) -> None:
+    """The folder is there whole, or its name is free."""
+    for at in itertools.count():
+        folder = tmp_path / str(at) / "model"
+        PixelTokenizer().save_pretrained(folder)
+        was_killed = killed(at, lambda folder=folder: remove_folder(folder))  # type: ignore[misc]
+        if folder.exists():
+            PixelTokenizer.from_pretrained(folder)
+        clear_leftovers(folder.parent)
+        assert os.listdir(folder.parent) in ([], ["model"])
+        if not was_killed:
+            break
+    assert at > 3
+    assert not folder.exists()
+
+
+def test_a_writer_whose_old_folder_is_put_back_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader recovers between the two renames of a writer that lives: the new one still takes the name."""
+    monkeypatch.setattr("rasterwise.files._exchange", lambda *_: False)
+    folder, rename, renames = tmp_path / "model", Path.rename, []
+    PixelTokenizer(PixelTokenizerConfig(levels=2)).save_pretrained(folder)
+
+    def renamed(path: Path, target: Path) -> Path:
+        renames.append(target)
+        done = rename(path, target)
+        if len(renames) == 1:
+            recover(folder)
+        return done
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    PixelTokenizer(PixelTokenizerConfig(levels=4)).save_pretrained(folder)
+    assert len(renames) > 3
+    assert PixelTokenizer.from_pretrained(folder).config.levels == 4
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_copy_is_made_once(tmp_path: Path) -> None:
+    """A folder that is there already is left."""
+    PixelTokenizer(PixelTokenizerConfig(levels=2)).save_pretrained(tmp_path / "two")
+    PixelTokenizer(PixelTokenizerConfig(levels=4)).save_pretrained(tmp_path / "four")
+    for source in ("two", "four"):
+        copied_folder(tmp_path / source, tmp_path / "copy")
+    assert PixelTokenizer.from_pretrained(tmp_path / "copy").config.levels == 2
+
+
+def test_what_is_not_ours_is_no_leftover(tmp_path: Path) -> None:
+    """Hidden files of other programs stay."""
+    for name in (".gitignore", ".model.pending", ".model.pending-x", "model.pending-12"):
+        (tmp_path / name).touch()
+    clear_leftovers(tmp_path)
+    assert len(os.listdir(tmp_path)) == 4
 
 
 def test_a_full_disk_keeps_the_model_that_was_there(small_disk: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from rasterwise.errors import InputError
-from rasterwise.runs import RunFolder
+from rasterwise.runs import RunFolder, read_options, refuse_contradiction
 from rasterwise.training import TrainingConfig
 
 
@@ -16,6 +18,8 @@ from rasterwise.training import TrainingConfig
 class Options:
     output: Path = Path("x")
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    resume: Path | None = None
+    force: bool = False
     json: bool = False
 
 
@@ -32,7 +36,7 @@ def test_the_same_run_goes_on_and_another_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds a run of 'train vqvae'"):
         RunFolder.claim(folder, "train prior", Options())
     RunFolder.claim(folder, "train prior", other, force=True)
-    assert [path.name for path in folder.iterdir()] == ["run.json"]
+    assert {path.name for path in folder.iterdir()} == {"run.json", ".lock"}
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -51,3 +55,63 @@ def test_a_finished_run_has_a_report(tmp_path: Path) -> None:
     assert run.report is None
     run.finish({"steps": 3})
     assert RunFolder.claim(tmp_path / "run", "train vqvae", Options()).report == {"steps": 3}
+
+
+def test_a_killed_start_is_no_obstacle(tmp_path: Path) -> None:
+    """A folder made, but no run.json in it yet; a --force that was killed while it deleted; a checkpoint half-way."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".run.json.pending-123").write_text('{"comm')
+    RunFolder.claim(folder, "train vqvae", Options())
+    (tmp_path / ".run.pending-123").mkdir()
+    (tmp_path / ".run.pending-123" / "model").mkdir()
+    (tmp_path / ".other.pending-123").mkdir()  # of another folder, whose process may be alive
+    (folder / "checkpoints" / ".step-00000002.pending-123").mkdir(parents=True)
+    (folder / ".model.replaced-123").mkdir()  # moved out of the way by a process killed before it went on
+    RunFolder.claim(folder, "train vqvae", Options())
+    assert {path.name for path in folder.iterdir()} == {"run.json", ".lock", "checkpoints", "model"}
+    assert not list((folder / "checkpoints").iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"run", ".other.pending-123"}
+
+
+def test_a_run_belongs_to_one_process(tmp_path: Path) -> None:
+    """A second process is refused while the first one lives, and not any more once it was killed."""
+    code = (
+        "import sys, time; from tests.rasterwise.test_runs import *;"
+        f"run = RunFolder.claim(Path({str(tmp_path / 'run')!r}), 'train vqvae', Options()); print('taken', flush=True);"
+        "time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "taken\n"
+        with pytest.raises(InputError, match="another process is training"):
+            RunFolder.claim(tmp_path / "run", "train vqvae", Options(), force=True)
+        other.kill()
+    RunFolder.claim(tmp_path / "run", "train vqvae", Options())
+
+
+def test_a_run_gives_back_its_configuration(tmp_path: Path) -> None:
+    """Read from run.json alone; what differs from it is named by its flag, --json may differ."""
+    started = Options(tmp_path / "run", TrainingConfig(steps=7, compile=True))
+    RunFolder.claim(started.output, "train vqvae", started)
+    options = read_options(tmp_path / "run", "train vqvae", Options)
+    assert options == replace(started, resume=tmp_path / "run")
+    refuse_contradiction(options, replace(options, json=True))
+    for other, said in (
+        (replace(options, training=TrainingConfig(steps=8, compile=True)), "--steps is 8, but the run in"),
+        (replace(options, training=TrainingConfig(steps=7)), "leave --compile out"),
+        (replace(options, output=tmp_path), "leave --output out"),
+        (replace(options, force=True), "leave --force out"),
+    ):
+        with pytest.raises(InputError, match=said):
+            refuse_contradiction(options, other)
+    with pytest.raises(
+        InputError, match="holds a run of 'train vqvae', which 'train prior' cannot go on with"
+    ):
+        read_options(tmp_path / "run", "train prior", Options)
+    with pytest.raises(InputError, match="holds no run to go on with"):
+        read_options(tmp_path, "train vqvae", Options)
+    content = (tmp_path / "run" / "run.json").read_text()
+    (tmp_path / "run" / "run.json").write_text(content.replace('"steps": 7', '"steps": 0'))
+    with pytest.raises(InputError, match="steps is 0"):
+        read_options(tmp_path / "run", "train vqvae", Options)

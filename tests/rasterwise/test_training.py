@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from pixel_baselines import GatedPixelCNN, GatedPixelCNNConfig, PixelCNNPP, PixelCNNPPConfig
+from rasterwise.checkpoints import Checkpoints
 from rasterwise.errors import InputError, NonFiniteError
 from rasterwise.grid import Grid
 from rasterwise.likelihood_training import LikelihoodObjective
 from rasterwise.runs import RunFolder
 from rasterwise.splits import Batch, tensor_split
+from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
 from rasterwise.training import (
     Losses,
     Objective,
@@ -43,23 +49,46 @@ def prior_objective() -> LikelihoodObjective:
 
 
 def vqvae_objective() -> VQVAEObjective:
+    """More codes than a batch can use, so that some are renewed at every step."""
     torch.manual_seed(0)
-    return VQVAEObjective(VQVAE(VQVAEConfig(factor=2, codebook_size=8, code_width=4, width=16, blocks=1)))
+    return VQVAEObjective(VQVAE(VQVAEConfig(factor=2, codebook_size=80, code_width=4, width=16, blocks=1)))
+
+
+def gated_objective() -> LikelihoodObjective:
+    """A Gated PixelCNN on pixels that are binarized anew each time."""
+    torch.manual_seed(0)
+    tokenizer = PixelTokenizer(PixelTokenizerConfig(levels=2, dynamic=True))
+    config = GatedPixelCNNConfig(grid=tokenizer.grid(1, 8, 8), classes=("a", "b"), width=8, depth=2)
+    return LikelihoodObjective(GatedPixelCNN(config), tokenizer, label_dropout=0.5)
+
+
+def pixelcnn_pp_objective() -> LikelihoodObjective:
+    """PixelCNN++, with its dropout and the weights that start from the first batch."""
+    torch.manual_seed(0)
+    config = PixelCNNPPConfig(grid=SMALL_GRID, width=8, blocks=1, components=2, dropout=0.5)
+    return LikelihoodObjective(PixelCNNPP(config))
+
+
+OBJECTIVES = [prior_objective, vqvae_objective, gated_objective, pixelcnn_pp_objective]
 
 
 def data_for(objective: Objective) -> tuple[Tensor, Tensor]:
-    labels = torch.arange(10) % 2
-    if isinstance(objective, VQVAEObjective):
+    labels = torch.arange(11) % 2
+    if isinstance(objective, VQVAEObjective) or isinstance(objective.model, GatedPixelCNN):
         return torch.randint(
-            256, (10, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+            256, (11, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
         ), labels
-    return random_symbols(objective.model.grid, 10), labels  # type: ignore[union-attr]
+    return random_symbols(objective.model.grid, 11), labels  # type: ignore[union-attr, operator]
 
 
 def run_training(
-    objective: Objective, folder: Path, config: TrainingConfig = SHORT, stop_after: int | None = None
+    objective: Objective,
+    folder: Path,
+    config: TrainingConfig = SHORT,
+    stop_after: int | None = None,
+    signal_sent: signal.Signals = signal.SIGINT,
 ) -> TrainingReport:
-    """Train on ten items; ``stop_after`` sends the process Ctrl-C once that many batches have been seen."""
+    """Train on eleven items; ``stop_after`` sends the process a signal once that many batches have been seen."""
     folder.mkdir(parents=True, exist_ok=True)
     seen = 0
 
@@ -67,7 +96,7 @@ def run_training(
         nonlocal seen
         seen += 1
         if seen == stop_after:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal_sent)
 
     handle = objective.register_forward_pre_hook(count)
     try:
@@ -77,28 +106,126 @@ def run_training(
             config,
             RunFolder(folder),
             start_accelerator(config),
-            evaluate=lambda model, _: {"answer": float(sum(p.double().sum() for p in model.parameters()))},
+            evaluate=measured,
         )
     finally:
         handle.remove()
 
 
-@pytest.mark.parametrize("build", [prior_objective, vqvae_objective])
-def test_a_stopped_run_ends_in_the_same_weights(build: object, tmp_path: Path) -> None:
-    """Ctrl-C after step 5, then the same command: weights, averages, codebook and metrics bit for bit."""
-    whole = run_training(build(), tmp_path / "whole")  # type: ignore[operator]
-    stopped = run_training(build(), tmp_path / "parts", stop_after=5)  # type: ignore[operator]
+def measured(model: nn.Module, _: object) -> dict[str, float]:
+    """Metrics that hang on every weight."""
+    answer = float(sum(p.double().sum() for p in model.parameters()))
+    return {"answer": answer, "nll_nats": abs(answer), "mse": abs(answer)}
+
+
+def assert_same_end(whole: Path, parts: Path, steps: int = 8) -> None:
+    """Weights, averages, codebook, optimizer, random state and metrics are the same, bit for bit."""
+    names = [f"{folder}/model.safetensors" for folder in ("model", "model-best")]
+    for name in (*names, f"checkpoints/step-{steps:08d}/state.safetensors", "metrics.jsonl"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("build", "signal_sent"),
+    [*((build, signal.SIGINT) for build in OBJECTIVES), (prior_objective, signal.SIGTERM)],
+)
+def test_a_stopped_run_ends_in_the_same_weights(
+    build: Callable[[], Objective],
+    signal_sent: signal.Signals,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ctrl-C or SIGTERM in the midst of an epoch, then the same command: the same end, bit for bit."""
+    whole = run_training(build(), tmp_path / "whole")
+    capsys.readouterr()
+    stopped = run_training(build(), tmp_path / "parts", stop_after=5, signal_sent=signal_sent)
     assert (stopped.steps, stopped.stopped) == (5, True)
+    assert "stopped at step 5 of 8; the same command goes on from there" in capsys.readouterr().err
     assert not (tmp_path / "parts" / "report.json").exists()
     torch.manual_seed(99)  # a new process would have another random state
-    resumed = run_training(build(), tmp_path / "parts")  # type: ignore[operator]
+    resumed = run_training(build(), tmp_path / "parts")
     assert (resumed.steps, resumed.stopped) == (8, False)
-    for name in ("model/model.safetensors", "checkpoints/step-00000008/state.safetensors"):
-        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    assert whole.test == resumed.test
-    assert (tmp_path / "parts" / "metrics.jsonl").read_text() == (
-        tmp_path / "whole" / "metrics.jsonl"
-    ).read_text()
+    assert_same_end(tmp_path / "whole", tmp_path / "parts")
+    assert (whole.test, whole.best_step) == (resumed.test, resumed.best_step)
+
+
+@pytest.fixture(scope="module")
+def whole_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a prior that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    run_training(prior_objective(), folder)
+    return folder
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL in the tests that choose the moment."""
+
+
+@pytest.mark.parametrize(
+    ("target", "at"), [("save_pretrained", 1), ("save_pretrained", 3), ("save", 1), ("save", 5)]
+)
+def test_a_run_killed_between_its_files_ends_in_the_same_weights(
+    target: str, at: int, whole_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first model or the best one, or between them and the checkpoint, the last one included."""
+    owner: type = TransformerPrior if target == "save_pretrained" else Checkpoints
+    real, calls = getattr(owner, target), 0
+
+    def killed(self: object, *arguments: Any, **settings: Any) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise KilledError
+        return real(self, *arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, target, killed)
+        with pytest.raises(KilledError):
+            run_training(prior_objective(), tmp_path)
+    run_training(prior_objective(), tmp_path)
+    assert_same_end(whole_prior, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    whole_prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Named in a line; the run goes on from the one before and ends the same."""
+    run_training(prior_objective(), tmp_path, stop_after=5)
+    newest = tmp_path / "checkpoints" / "step-00000005"
+    with (newest / "state.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read()
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    capsys.readouterr()
+    run_training(prior_objective(), tmp_path)
+    assert f"checkpoint {newest} is passed over: state.safetensors is damaged" in capsys.readouterr().err
+    assert_same_end(whole_prior, tmp_path)
+
+
+def test_the_best_weights_are_kept(tmp_path: Path) -> None:
+    """Those of the evaluation with the lowest criterion, as a model and as a checkpoint, also across a stop."""
+    values = iter([5.0, 3.0, 4.0, 4.0, float("nan"), 3.0])
+    objective = prior_objective()
+    weights: list[bytes] = []
+
+    def evaluate(model: TransformerPrior, _: object) -> dict[str, float]:
+        weights.append(save(model.state_dict()))
+        return {"nll_nats": next(values)}
+
+    config = replace(SHORT, steps=12, evaluate_every=2, save_every=3, keep_last=1)
+    data = tensor_split(*data_for(objective))
+    run = RunFolder(tmp_path)
+    report = train(objective, data, config, run, start_accelerator(config), evaluate=evaluate)
+    assert report.best_step == 4
+    best = TransformerPrior.from_pretrained(tmp_path / "model-best")
+    assert save(best.state_dict()) == weights[1]
+    assert save(TransformerPrior.from_pretrained(tmp_path).state_dict()) == weights[5]
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step-00000004", "step-00000012"]
+    (tmp_path / "report.json").unlink()
+    again = train(prior_objective(), data, config, run, start_accelerator(config), evaluate=lambda *_: {})
+    assert again.best_step == 4
 
 
 def test_metrics_of_a_killed_run_are_not_written_twice(tmp_path: Path) -> None:
@@ -112,7 +239,7 @@ def test_metrics_of_a_killed_run_are_not_written_twice(tmp_path: Path) -> None:
 
 
 def test_run_folder_holds_what_it_should(tmp_path: Path) -> None:
-    """Events, two checkpoints at most, the model and the report; no pickle anywhere."""
+    """Events, the last two checkpoints and the best, the models and the report; no pickle anywhere."""
     run_training(prior_objective(), tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"checkpoints", "metrics.jsonl", "model", "report.json"} <= names
@@ -194,6 +321,7 @@ def test_impossible_settings_are_refused() -> None:
         ({"steps": 0}, "steps"),
         ({"batch_size": 10, "accumulate": 3}, "parts"),
         ({"ema_decay": 1}, "ema"),
+        ({"keep_last": 0}, "keep_last"),
     ):
         with pytest.raises(InputError, match=name):
             TrainingConfig(**setting)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -56,3 +57,31 @@ def test_command_trains_reports_and_does_not_train_again(
     assert list((tmp_path / "run" / "pictures").iterdir())
     assert main([*command, "--learning-rate=1"]) == 2
     assert "training.learning_rate = 0.001, not 1" in capsys.readouterr().err
+
+
+def test_resume_takes_the_configuration_from_the_run(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--resume alone goes on to the same end; a flag that contradicts the run is named, one that agrees is fine."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert main([*TINY_VQVAE, "--flip", f"--output={whole}"]) == 0
+    shutil.copytree(whole, run)
+    (run / "report.json").unlink()
+    shutil.rmtree(run / "model")
+    shutil.rmtree(run / "checkpoints" / "step-00000012")
+    capsys.readouterr()
+    for flags, said in (
+        (["--learning-rate=1"], "--learning-rate is 1.0, but the run in"),
+        (["--no-flip"], "--flip is False"),
+        (["--steps=24"], "leave --steps out"),
+        ([f"--output={whole}"], "leave --output out"),
+        (["--force"], "leave --force out"),
+    ):
+        assert main([f"--resume={run}", *flags]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    assert main(["--resume", str(tmp_path / "absent")]) == 2
+    assert "holds no run to go on with" in capsys.readouterr().err
+    assert main(["--resume", str(run), "--width=16", "--flip", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["output"] == str(run)
+    for name in ("model/model.safetensors", "checkpoints/step-00000012/state.safetensors", "metrics.jsonl"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
