@@ -31,6 +31,8 @@ from stage1_vqvae.train import evaluate_vqvae
 class Evaluate:
     """Measure a trained VQ-VAE or pipeline on every image of a test split.
 
+    Under torchrun or ``accelerate launch``, processes share the work.
+
     Attributes:
         source: A VQ-VAE's or a pipeline's folder, a run's folder, or a Hub id.
         data: The images.
@@ -54,9 +56,9 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     whole = (folder / "tokenizer").is_dir()
     pipeline = ImagePipeline.from_pretrained(folder) if whole else None
     tokenizer: Any = pipeline.tokenizer if pipeline else open_tokenizer(folder)
-    if torch.cuda.is_available():
-        (pipeline or tokenizer).to("cuda")
-    with Progress("reading pictures", "picture") as progress:
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    (pipeline or tokenizer).to(accelerator.device)
+    with Progress("reading pictures", "picture", shown=accelerator.is_main_process) as progress:
         data = open_images(same_data(options.data, tokenizer.trained_on), progress)
     tokenizer.grid(*data.shape)
     if pipeline is None:
@@ -132,12 +134,19 @@ def evaluate_pipeline(
             raise InputError(
                 f"the dataset's classes are {data.classes[:5]}…, the model's {model.config.classes[:5]}…"
             )
-        with Progress("fitting a classifier", "step") as progress:
+        shown = accelerator.is_main_process
+        with Progress("fitting a classifier", "step", shown=shown) as progress:
             judge = fit_classifier(data.train, data.shape, classes, model.device, seed, progress)
         labels = torch.arange(classes).repeat_interleave(-(-samples // classes))
-        with Progress("sampling", "symbol") as progress:
+        with Progress("sampling", "image", shown=shown) as progress:
             drawn = pipeline.sample(
-                len(labels), labels, seed=seed, batch_size=batch_size, output="tensor", progress=progress
+                len(labels),
+                labels,
+                seed=seed,
+                batch_size=batch_size,
+                accelerator=accelerator,
+                output="tensor",
+                progress=progress,
             )
         report["samples"] = len(labels)
         report["conditional_accuracy"] = float((judge.predict(drawn) == labels).double().mean())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from pipeline.image_pipeline import ImagePipeline, class_number
@@ -30,7 +31,7 @@ from rasterwise.sampling import Sampling
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw new images.
+    """Draw new images. Under torchrun or ``accelerate launch``, processes share the work.
 
     Attributes:
         pipeline: A pipeline's folder, a prior's run, or a Hub id.
@@ -40,7 +41,9 @@ class Sample:
         output: A .png for one picture of them all, or a folder for a file each.
         sampling: How symbols are drawn.
         seed: The same seed gives the same images.
-        batch_size: How many are drawn at once.
+        batch_size: How many are drawn at once, in each process.
+        parallel: Evaluate the model on all symbols of an image at once until they agree, not on one after
+            another: the same images, in fewer evaluations that cost more each; the report counts them.
         json: Print the report as JSON.
     """
 
@@ -51,6 +54,7 @@ class Sample:
     sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
     batch_size: int = 64
+    parallel: bool = False
     json: bool = False
 
 
@@ -88,6 +92,7 @@ class Complete:
         output: A .png: a row an image, the original first.
         sampling: How symbols are drawn.
         seed: The same seed gives the same images.
+        parallel: As for ``rasterwise sample``.
         json: Print the report as JSON.
     """
 
@@ -100,33 +105,41 @@ class Complete:
     output: Path = Path("completions.png")
     sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
+    parallel: bool = False
     json: bool = False
 
 
 def sample(options: Sample) -> dict[str, Any]:
     """Run ``rasterwise sample``."""
     _check_output(options.output)
-    pipeline = _open_pipeline(options.pipeline)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    pipeline = ImagePipeline.from_pretrained(options.pipeline).to(accelerator.device)
     classes = pipeline.model.config.classes
     chosen = [class_number(label, classes) for label in options.label] or list(range(len(classes)))
     labels = sorted((chosen * options.n)[: options.n], key=chosen.index) if chosen else None
-    with Progress("sampling", "symbol") as progress:
-        images = pipeline.sample(
+    with Progress("sampling", "image", shown=accelerator.is_main_process) as progress:
+        drawn = pipeline.sample_symbols(
             options.n,
             labels,
             sampling=options.sampling,
             seed=options.seed,
             batch_size=options.batch_size,
-            output="tensor",
+            parallel=options.parallel,
+            accelerator=accelerator,
             progress=progress,
         )
-    if options.output.suffix == ".png":
+    if accelerator.is_main_process:
+        images = pipeline.decode(drawn.symbols, "tensor", batch_size=options.batch_size)
         even = chosen and options.n % len(chosen) == 0
-        save_picture(picture_grid(images, options.n // len(chosen) if even else None), options.output)
-    else:
-        for number, image in enumerate(images):
-            save_picture(to_picture(image), options.output / f"{number:05d}.png")
-    return {"output": str(options.output), "images": options.n, "seed": options.seed}
+        _save(images, options.output, columns=options.n // len(chosen) if even else None)
+    report: dict[str, Any] = {"output": str(options.output), "images": options.n, "seed": options.seed}
+    if drawn.evaluations is not None:
+        report["evaluations"] = {
+            "mean": drawn.evaluations.double().mean().item(),
+            "most": int(drawn.evaluations.max()),
+            "sequential": pipeline.model.grid.size,
+        }
+    return report
 
 
 def reconstruct(options: Reconstruct) -> dict[str, Any]:
@@ -155,28 +168,32 @@ def complete(options: Complete) -> dict[str, Any]:
         raise InputError(f"share is {options.share}, expected 0 to 1")
     if options.n < 1 or not options.images:
         raise InputError("give one picture file or more, and ask for at least one completion of each")
-    pipeline = _open_pipeline(options.pipeline)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    pipeline = ImagePipeline.from_pretrained(options.pipeline).to(accelerator.device)
     channels, height, width = pipeline.image_shape
     colour: Colour = "grey" if channels == 1 else "rgb"
     originals = torch.stack(
         [picture_to_tensor(resized(open_picture(path), height, width), colour) for path in options.images]
     )
     repeated = originals.repeat_interleave(options.n, 0)
-    with Progress("completing", "symbol") as progress:
+    with Progress("completing", "image", shown=accelerator.is_main_process) as progress:
         completed = pipeline.complete(
             repeated,
             kept_side(height, width, options.keep, options.share),
             options.label,
             sampling=options.sampling,
             seed=options.seed,
+            parallel=options.parallel,
+            accelerator=accelerator,
             output="tensor",
             progress=progress,
         )
-    rows = [
-        torch.cat([original[None], part])
-        for original, part in zip(originals, completed.split(options.n), strict=True)
-    ]
-    save_picture(picture_grid(torch.cat(rows), columns=options.n + 1), options.output)
+    if accelerator.is_main_process:
+        rows = [
+            torch.cat([original[None], part])
+            for original, part in zip(originals, completed.split(options.n), strict=True)
+        ]
+        save_picture(picture_grid(torch.cat(rows), columns=options.n + 1), options.output)
     return {"output": str(options.output), "images": len(originals), "completions": options.n}
 
 
@@ -195,9 +212,12 @@ def kept_side(height: int, width: int, side: str, share: float) -> Tensor:
     return keep
 
 
-def _open_pipeline(source: str) -> ImagePipeline:
-    pipeline = ImagePipeline.from_pretrained(source)
-    return pipeline.to("cuda") if torch.cuda.is_available() else pipeline
+def _save(images: Tensor, output: Path, columns: int | None) -> None:
+    if output.suffix == ".png":
+        save_picture(picture_grid(images, columns), output)
+    else:
+        for number, image in enumerate(images):
+            save_picture(to_picture(image), output / f"{number:05d}.png")
 
 
 def _check_output(output: Path, *, picture: bool = False) -> None:

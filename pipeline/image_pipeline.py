@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -22,8 +23,25 @@ from rasterwise.pretrained import CARD_NAME, local_folder, upload_folder
 from rasterwise.sampling import Sampling
 from rasterwise.tokenizer import ImageTokenizer
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 Output = Literal["pil", "tensor", "numpy"]
 Labels: TypeAlias = int | str | Sequence[int | str] | Tensor | None
+
+
+@dataclass(frozen=True)
+class SampledSymbols:
+    """Symbols that were drawn, and what they took.
+
+    Attributes:
+        symbols: int64 ``(n, C, H, W)``.
+        evaluations: int64 ``(n,)``: evaluations of the model that each took in parallel; None where they
+            were drawn one after another, which takes N.
+    """
+
+    symbols: Tensor
+    evaluations: Tensor | None
 
 
 class ImagePipeline:
@@ -71,12 +89,14 @@ class ImagePipeline:
         with torch.no_grad():
             return self.tokenizer.encode(self._batch(images).to(self.model.device))
 
-    def decode(self, symbols: Tensor, output: Output = "pil") -> Any:
+    def decode(self, symbols: Tensor, output: Output = "pil", *, batch_size: int = 64) -> Any:
         """Symbols to images: a list of PIL pictures, a uint8 tensor ``(B, C, H, W)`` or array ``(B, H, W, C)``."""
         self.model.grid.check(symbols)
         with torch.no_grad():
-            images = self.tokenizer.decode(symbols.to(self.model.device)).cpu()
-        return _as_output(images, output)
+            parts = [
+                self.tokenizer.decode(part.to(self.model.device)).cpu() for part in symbols.split(batch_size)
+            ]
+        return _as_output(torch.cat(parts), output)
 
     def reconstruct(self, images: Images, output: Output = "pil") -> Any:
         """What is left of images after the tokenizer: encode, then decode."""
@@ -104,8 +124,10 @@ class ImagePipeline:
         sampling: Sampling | None = None,
         seed: int | None = None,
         batch_size: int = 64,
+        parallel: bool = False,
+        accelerator: Accelerator | None = None,
         output: Output = "pil",
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[float, int], None] | None = None,
     ) -> Any:
         """Draw new images.
 
@@ -114,19 +136,67 @@ class ImagePipeline:
             labels: A class for all of them, or n classes: numbers or names. None lets the model choose.
             sampling: Temperature, top-k, top-p, guidance.
             seed: Of the noise; the same seed gives the same images. None for a new one.
-            batch_size: How many are drawn at once.
+            batch_size: How many are drawn at once, in each process.
+            parallel: Evaluate the model on all symbols of an image at once until they agree, not on one
+                after another: the same images in fewer evaluations, each of which costs more.
+            accelerator: Its processes share the work; all of them call this, and get all of the images.
             output: "pil", "tensor" or "numpy".
-            progress: Called with (symbols drawn, symbols in all).
+            progress: Called with (images drawn so far, counted by their symbols; images in all).
         """
-        symbols = self.model.sample(
+        drawn = self.sample_symbols(
             n,
-            self._condition(labels, n),
+            labels,
             sampling=sampling,
-            generator=_generator(seed),
+            seed=seed,
             batch_size=batch_size,
+            parallel=parallel,
+            accelerator=accelerator,
             progress=progress,
         )
-        return self.decode(symbols, output)
+        return self.decode(drawn.symbols, output, batch_size=batch_size)
+
+    def sample_symbols(
+        self,
+        n: int = 1,
+        labels: Labels = None,
+        *,
+        known: Tensor | None = None,
+        mask: Tensor | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        batch_size: int = 64,
+        parallel: bool = False,
+        accelerator: Accelerator | None = None,
+        progress: Callable[[float, int], None] | None = None,
+    ) -> SampledSymbols:
+        """``sample`` before its decoding, and with symbols that are known.
+
+        Arguments as for ``sample``; ``known`` and ``mask`` as for ``AutoregressiveModel.sample``.
+        """
+        rows = None
+        if accelerator is not None and accelerator.num_processes > 1:
+            if seed is None:
+                raise InputError("processes that draw images together need one seed; give it")
+            rows = _share(n, accelerator)
+        arguments: dict[str, Any] = {
+            "condition": self._condition(labels, n),
+            "sampling": sampling,
+            "known": known,
+            "mask": mask,
+            "generator": _generator(seed),
+            "rows": rows,
+            "batch_size": batch_size,
+            "progress": (lambda done, total: progress(done * n / total, n)) if progress else None,
+        }
+        if parallel:
+            drawn = self.model.sample_parallel(n, **arguments)
+            symbols, evaluations = drawn.symbols, drawn.evaluations
+        else:
+            symbols, evaluations = self.model.sample(n, **arguments), None
+        if accelerator is not None and rows is not None:
+            symbols = accelerator.gather(symbols)[:n]
+            evaluations = None if evaluations is None else accelerator.gather(evaluations)[:n]
+        return SampledSymbols(symbols, evaluations)
 
     def complete(
         self,
@@ -137,9 +207,11 @@ class ImagePipeline:
         sampling: Sampling | None = None,
         seed: int | None = None,
         batch_size: int = 64,
+        parallel: bool = False,
+        accelerator: Accelerator | None = None,
         paste: bool = True,
         output: Output = "pil",
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[float, int], None] | None = None,
     ) -> Any:
         """Keep a region of images and draw the rest.
 
@@ -170,17 +242,19 @@ class ImagePipeline:
         grid = self.model.grid
         block = (self.image_shape[1] // grid.height, self.image_shape[2] // grid.width)
         kept_symbols = F.max_pool2d((~mask).float(), block) == 0
-        symbols = self.model.sample(
+        symbols = self.sample_symbols(
             len(originals),
-            self._condition(labels, len(originals)),
-            sampling=sampling,
-            known=self.encode(originals).cpu(),
+            labels,
+            known=self.encode(originals),
             mask=kept_symbols.expand(-1, grid.channels, -1, -1),
-            generator=_generator(seed),
+            sampling=sampling,
+            seed=seed,
             batch_size=batch_size,
+            parallel=parallel,
+            accelerator=accelerator,
             progress=progress,
-        )
-        drawn = self.decode(symbols, "tensor")
+        ).symbols
+        drawn = self.decode(symbols, "tensor", batch_size=batch_size)
         return _as_output(torch.where(mask, originals, drawn) if paste else drawn, output)
 
     # ------------------------------------------------------------------------------------------- files
@@ -261,6 +335,12 @@ def class_number(label: int | str, classes: Sequence[str]) -> int:
         return int(label)
     names = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
     raise InputError(f"label {label!r} is out of range, expected 0 to {len(classes) - 1}, or a name: {names}")
+
+
+def _share(n: int, accelerator: Accelerator) -> Tensor:
+    """The numbers of the images that this process draws: as many in each, so that they can be gathered."""
+    share = -(-n // accelerator.num_processes)
+    return (torch.arange(share) + share * accelerator.process_index) % n  # past the last, the first again
 
 
 def _generator(seed: int | None) -> torch.Generator:

@@ -16,8 +16,10 @@ from rasterwise.condition import UNCONDITIONED, Condition
 from rasterwise.errors import InputError
 from rasterwise.grid import Grid
 from rasterwise.likelihoods import categorical_log_prob
+from rasterwise.parallel_sampling import ParallelSamples, sample_by_fixed_point
 from rasterwise.pretrained import Pretrained
-from rasterwise.sampling import Sampling, draw
+from rasterwise.sampling import Sampling, guided
+from rasterwise.sampling_plan import SamplingPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,10 +171,13 @@ class AutoregressiveModel(Pretrained):
         label = condition.label.to(self.device)
         if label.shape != (batch_size,):
             raise InputError(f"{tuple(label.shape)} labels for a batch of {batch_size}")
-        if not classes and bool((label != UNCONDITIONED).any()):
-            raise InputError("labels were given to a model that was trained without classes; leave them out")
-        if int(label.min()) < UNCONDITIONED or int(label.max()) >= classes:
-            raise InputError(f"label {int(label.max())} is out of range, expected 0 to {classes - 1}")
+        if not torch.compiler.is_compiling():  # reading values would cut the compiled graph in two
+            if not classes and bool((label != UNCONDITIONED).any()):
+                raise InputError(
+                    "labels were given to a model that was trained without classes; leave them out"
+                )
+            if int(label.min()) < UNCONDITIONED or int(label.max()) >= classes:
+                raise InputError(f"label {int(label.max())} is out of range, expected 0 to {classes - 1}")
         return torch.where(label == UNCONDITIONED, classes, label)
 
     @torch.no_grad()
@@ -185,13 +190,14 @@ class AutoregressiveModel(Pretrained):
         known: Tensor | None = None,
         mask: Tensor | None = None,
         generator: torch.Generator | None = None,
+        rows: Tensor | None = None,
         batch_size: int = 64,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[float, int], None] | None = None,
     ) -> Tensor:
         """Draw grids of symbols, or complete grids that are partly known.
 
-        A picture depends on the generator's seed and its place among the n, not on ``batch_size`` (up to
-        the rounding of the network's arithmetic, which can differ between batch sizes).
+        A picture depends on the generator's seed and its place among the n, not on ``rows`` or
+        ``batch_size`` (up to the rounding of the network's arithmetic, which can differ between batches).
 
         Args:
             n: How many.
@@ -201,66 +207,66 @@ class AutoregressiveModel(Pretrained):
                 into account the known ones before it in raster order, not those after it.
             mask: bool ``(C, H, W)`` or ``(n, C, H, W)``, true where ``known`` is kept.
             generator: Source of the noise, on the CPU.
+            rows: int64 ``(R,)``: draw these of the n alone, for processes that share the work.
             batch_size: How many are drawn at once; bounds the memory.
-            progress: Called with (symbols drawn so far, symbols in all) as the walk goes.
+            progress: Called as the walk goes with (pictures drawn so far, counted by their symbols;
+                pictures in all).
 
         Returns:
-            int64 ``(n, C, H, W)`` on the model's device.
+            int64 ``(n, C, H, W)``, or R of them, on the model's device.
 
         Raises:
             InputError: An argument does not fit the model.
         """
-        grid, sampling = self.grid, sampling or Sampling()
-        if n < 1 or batch_size < 1:
-            raise InputError(f"asked for {n} samples in batches of {batch_size}, expected at least 1 of each")
-        if condition is not None and len(condition) != n:
-            raise InputError(f"{len(condition)} conditions for {n} samples")
-        kept = self._known_sequence(n, known, mask)
-        noise = torch.rand(n, grid.size, dtype=torch.float64, generator=generator).to(self.device)
-        total, drawn = n * grid.size, []
+        plan = SamplingPlan.of(
+            self.grid, n, condition, sampling=sampling, known=known, mask=mask,
+            generator=generator, rows=rows, batch_size=batch_size, device=self.device,
+        )  # fmt: skip
+        drawn = []
         with evaluating(self):
-            for start in range(0, n, batch_size):
-                rows = slice(start, min(start + batch_size, n))
-                decoder = self._sampling_decoder(
-                    rows.stop - start, condition[rows] if condition else None, sampling
-                )
-                sequence = torch.empty(rows.stop - start, grid.size, dtype=torch.int64, device=self.device)
-                for index in range(grid.size):
-                    symbols = draw(sampling.probabilities(decoder.logits()), noise[rows, index])
-                    if kept is not None:
-                        symbols = torch.where(kept[rows, index] >= 0, kept[rows, index], symbols)
+            for start in range(0, len(plan), plan.batch_size):
+                part = plan[start : start + plan.batch_size]
+                decoder = self._sampling_decoder(part)
+                sequence = torch.empty(len(part), self.grid.size, dtype=torch.int64, device=self.device)
+                for index in range(self.grid.size):
+                    symbols = part.draw(decoder.logits(), index)
                     sequence[:, index] = symbols
                     decoder.advance(symbols)
                     if progress:
-                        progress(start * grid.size + (index + 1) * (rows.stop - start), total)
+                        progress(start + len(part) * (index + 1) / self.grid.size, len(plan))
                 drawn.append(sequence)
-        return grid.unflatten(torch.cat(drawn))
+        return self.grid.unflatten(torch.cat(drawn))
 
-    def _known_sequence(self, n: int, known: Tensor | None, mask: Tensor | None) -> Tensor | None:
-        """Known symbols in raster order ``(n, N)``, -1 where a symbol is to be drawn."""
-        if known is None and mask is None:
-            return None
-        if known is None or mask is None:
-            raise InputError("a completion takes both `known` and `mask`; one of them was left out")
-        self.grid.check(known)
-        if known.shape[0] != n:
-            raise InputError(f"{known.shape[0]} known grids for {n} samples")
-        if mask.dtype != torch.bool or mask.shape[-3:] != known.shape[-3:] or mask.ndim not in (3, 4):
-            raise InputError(f"mask is {mask.dtype} {tuple(mask.shape)}, expected bool {self.grid.shape}")
-        if mask.ndim == 4 and mask.shape[0] != n:
-            raise InputError(f"{mask.shape[0]} masks for {n} samples")
-        return self.grid.flatten(torch.where(mask, known, -1).expand(n, -1, -1, -1)).to(self.device)
+    @torch.no_grad()
+    def sample_parallel(
+        self,
+        n: int,
+        condition: Condition | None = None,
+        *,
+        sampling: Sampling | None = None,
+        known: Tensor | None = None,
+        mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        rows: Tensor | None = None,
+        batch_size: int = 64,
+        progress: Callable[[float, int], None] | None = None,
+    ) -> ParallelSamples:
+        """The very pictures of ``sample``, in fewer evaluations of the network, each of all symbols.
 
-    def _sampling_decoder(self, batch_size: int, condition: Condition | None, sampling: Sampling) -> Decoder:
-        if condition is None or sampling.guidance == 0:
-            if condition is None and sampling.guidance not in (0, 1):
-                raise InputError(
-                    f"guidance is {sampling.guidance} but there is no condition to guide towards"
-                )
-            return self.decoder(batch_size, None)
-        if sampling.guidance == 1:
-            return self.decoder(batch_size, condition)
-        return GuidedDecoder(self, batch_size, condition, sampling.guidance)
+        Equal symbol for symbol up to the rounding of the network's arithmetic, in which the cached walk and
+        the teacher-forced pass differ. See ``sample_by_fixed_point`` for how, ``sample`` for the arguments.
+        """
+        plan = SamplingPlan.of(
+            self.grid, n, condition, sampling=sampling, known=known, mask=mask,
+            generator=generator, rows=rows, batch_size=batch_size, device=self.device,
+        )  # fmt: skip
+        with evaluating(self):
+            return sample_by_fixed_point(self, plan, progress)
+
+    def _sampling_decoder(self, plan: SamplingPlan) -> Decoder:
+        if plan.condition is None or plan.sampling.guidance == 1:
+            return self.decoder(len(plan), plan.condition)
+        return GuidedDecoder(self, len(plan), plan.condition, plan.sampling.guidance)
 
 
 class NaiveDecoder(Decoder):
@@ -283,11 +289,7 @@ class NaiveDecoder(Decoder):
 
 
 class GuidedDecoder(Decoder):
-    """Classifier-free guidance: the conditional and the unconditional walk in one batch.
-
-    References:
-        Ho and Salimans, Classifier-Free Diffusion Guidance, 2022 (arXiv 2207.12598).
-    """
+    """The conditional and the unconditional walk in one batch; see ``guided``."""
 
     def __init__(
         self, model: AutoregressiveModel, batch_size: int, condition: Condition, scale: float
@@ -297,8 +299,7 @@ class GuidedDecoder(Decoder):
         self.both = model.decoder(2 * batch_size, condition.with_unconditioned())
 
     def _logits(self) -> Tensor:
-        conditional, unconditional = self.both.logits().log_softmax(-1).chunk(2)
-        return unconditional + self.scale * (conditional - unconditional)
+        return guided(self.both.logits(), self.scale)
 
     def _push(self, symbols: Tensor) -> None:
         self.both.advance(symbols.repeat(2))

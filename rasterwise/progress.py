@@ -10,12 +10,15 @@ from typing import Self
 from tqdm import tqdm
 
 LOG_SECONDS = 15.0
+PARTS = "{l_bar}{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+"""tqdm's own format, but that something done in part is counted without its decimals."""
 
 
 class Progress:
     """Shows how far a piece of work has come and how long is left, on standard error.
 
-    Call it with (done, total); it is what functions here take as ``progress``.
+    Call it with (done, total); it is what functions here take as ``progress``. What is done may be counted in
+    parts: 2.5 images of 64.
 
     Args:
         description: What is going on.
@@ -29,7 +32,7 @@ class Progress:
         self._terminal = sys.stderr.isatty()
         self._last_line = time.monotonic()
 
-    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
+    def __call__(self, done: float, total: int | None = None, note: str = "") -> None:
         if not self.shown:
             return
         if self._bar is None:
@@ -39,6 +42,7 @@ class Progress:
                 unit=self.unit,
                 initial=max(0, done - 1),
                 file=sys.stderr if self._terminal else _Nowhere(),
+                bar_format=None if total is None else PARTS,
                 dynamic_ncols=True,
                 leave=False,
             )

@@ -50,10 +50,10 @@ class Sampling:
         """The distribution that a symbol is drawn from, guidance aside.
 
         Args:
-            logits: ``(B, K)``.
+            logits: ``(..., K)``.
 
         Returns:
-            ``(B, K)``, float32 or float64, rows summing to 1.
+            ``(..., K)``, float32 or float64, summing to 1 over K.
         """
         logits = logits if logits.dtype == torch.float64 else logits.float()
         if self.temperature == 0:
@@ -74,21 +74,38 @@ class Sampling:
         return probabilities
 
 
+def guided(logits: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance: away from what the model gives untold, towards what it gives when told.
+
+    Args:
+        logits: ``(2B, ..., K)``: B rows that were told a condition, and after them the same rows untold.
+        scale: 1 gives the conditional distribution, 0 the unconditional one.
+
+    Returns:
+        Logits ``(B, ..., K)``.
+
+    References:
+        Ho and Salimans, Classifier-Free Diffusion Guidance, 2022 (arXiv 2207.12598).
+    """
+    conditional, unconditional = logits.log_softmax(-1).chunk(2)
+    return unconditional + scale * (conditional - unconditional)
+
+
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Draw one symbol a row by inverting the cumulative distribution.
+    """Draw symbols by inverting the cumulative distribution.
 
     The noise is an argument so that a picture depends on its own noise alone, not on the batch that it is
     drawn in.
 
     Args:
-        probabilities: ``(B, K)``, non-negative; rows need not be normalised.
-        uniform: float64 ``(B,)`` in ``[0, 1)``.
+        probabilities: ``(..., K)``, non-negative; they need not be normalised.
+        uniform: float64 ``(...)`` in ``[0, 1)``.
 
     Returns:
-        int64 ``(B,)``; a symbol of probability 0 is never drawn.
+        int64 ``(...)``; a symbol of probability 0 is never drawn.
     """
     cumulative = probabilities.double().cumsum(-1)
     # One step below 1 keeps the product strictly under the total after rounding, so that the search never
     # runs past the last symbol that has mass.
-    threshold = uniform.clamp(max=1 - 2**-52)[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, threshold, right=True)[:, 0]
+    threshold = uniform.clamp(max=1 - 2**-52)[..., None] * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, threshold, right=True)[..., 0]

@@ -109,6 +109,8 @@ class AutoregressiveSuite(ABC):
                 decoder.push(column)
             with pytest.raises(InputError, match="full"):
                 decoder.push(column)
+            with pytest.raises(InputError, match="full"):
+                decoder.logits()
 
     def test_samples_follow_p(self) -> None:
         """Frequencies of 20,000 samples pass a chi-square test against the exact probabilities."""
@@ -145,6 +147,30 @@ class AutoregressiveSuite(ABC):
         cached = model.sample(2, generator=torch.Generator().manual_seed(5))
         model.decoder = model.naive_decoder  # type: ignore[method-assign]
         assert torch.equal(cached, model.sample(2, generator=torch.Generator().manual_seed(5)))
+
+    def test_parallel_sample_is_sequential_sample(self, grid: Grid) -> None:
+        """Drawn all at once until they agree, pictures are those of the walk, told and completed ones too."""
+        model = randomized(self.build(grid, CLASSES))
+        mask = torch.zeros(grid.shape, dtype=torch.bool)
+        mask[:, grid.height // 2, 1:] = True  # neither at the start nor at the end
+        completion = {"known": random_symbols(grid, 3), "mask": mask}
+        for arguments in ({}, {"condition": random_condition(3)} | completion):
+            walked = model.sample(3, **arguments, generator=torch.Generator().manual_seed(5))
+            drawn = model.sample_parallel(3, **arguments, generator=torch.Generator().manual_seed(5))
+            assert torch.equal(drawn.symbols, walked)
+            assert drawn.evaluations.shape == (3,)
+            assert 1 <= drawn.evaluations.min() <= drawn.evaluations.max() <= grid.size
+
+    def test_parallel_sampling_of_independent_symbols(self) -> None:
+        """Where no symbol counts for another, one evaluation draws them all and a second one sees it."""
+        model = randomized(self.build(self.grids[0]))
+        others = model.embed(random_symbols(model.grid, 1)).detach()
+        real = model.logits_from
+        model.logits_from = lambda inputs, condition=None: real(  # type: ignore[method-assign]
+            others.expand_as(inputs).clone(), condition
+        )
+        drawn = model.sample_parallel(8, generator=torch.Generator().manual_seed(0))
+        assert drawn.evaluations.max() == 2
 
     def test_known_symbols_stay(self, grid: Grid) -> None:
         """A completion keeps the known symbols and draws the others."""
@@ -209,7 +235,15 @@ class AutoregressiveSuite(ABC):
             model.log_prob(random_symbols(grid, 1), Condition(torch.tensor([7])))
         with pytest.raises(InputError, match="without classes"):
             self.build(grid).log_prob(random_symbols(grid, 1), Condition(torch.tensor([0])))
-        with pytest.raises(InputError, match="pushed"):
-            model.decoder(1).push(torch.tensor([grid.levels]))
+        for pushed in (
+            torch.tensor([grid.levels]),
+            torch.tensor([-1]),
+            torch.tensor([0, 0]),
+            torch.tensor([[0]]),
+            torch.tensor([0], dtype=torch.int32),
+            torch.tensor([0.0]),
+        ):
+            with pytest.raises(InputError, match="pushed"):
+                model.decoder(1).push(pushed)
         with pytest.raises(InputError, match="mask"):
             model.sample(1, known=random_symbols(grid, 1), mask=torch.ones(2, 2, dtype=torch.bool))

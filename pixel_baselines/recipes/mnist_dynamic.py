@@ -73,7 +73,7 @@ def pixelcnn_pp_cpu() -> TrainPixel[Any]:
     """
     return on_bits(
         PixelCNNPPConfig(grid=BITS, width=24, blocks=1, components=1, dropout=0),
-        TrainingConfig(steps=3000, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=1500),
+        TrainingConfig(steps=2500, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=1250),
     )
 
 
@@ -84,7 +84,7 @@ def row_lstm_cpu() -> TrainPixel[Any]:
     """
     return on_bits(
         RowLSTMConfig(grid=BITS, depth=4, width=64, output_width=64),
-        TrainingConfig(steps=3500, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=1750),
+        TrainingConfig(steps=2500, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=1250),
     )
 
 
@@ -95,7 +95,7 @@ def diagonal_bilstm_cpu() -> TrainPixel[Any]:
     """
     return on_bits(
         DiagonalBiLSTMConfig(grid=BITS, depth=3, width=48, output_width=48),
-        TrainingConfig(steps=3500, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=1750),
+        TrainingConfig(steps=2200, batch_size=32, learning_rate=2e-3, precision="bf16", evaluate_every=1100),
     )
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline.cli import COMMANDS
 from pipeline.cli import main as rasterwise
+from rasterwise.checkpoints import Checkpoints
 from tests.conftest import TINY_PRIOR, TINY_VQVAE, Chain, Folders
 
 
@@ -245,27 +246,36 @@ def test_an_output_that_is_taken(chain: Chain, tmp_path: Path, capsys: pytest.Ca
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_full_disk(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line, status 2, and the model that was there opens as before."""
+def test_a_full_disk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, status 2; the checkpoint before is whole: with room again the run goes on to the same end."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True
     ).returncode:
         pytest.skip("mounting a small file system needs rights that this user has not")
     try:
-        line = failed(
-            capsys,
-            "train",
-            "vqvae",
-            "--output",
-            disk / "run",
-            *TINY_VQVAE,
-            "--width=64",
-            "--evaluate-every=1",
-        )
+        settings = [*TINY_VQVAE, "--steps=6", "--evaluate-every=2"]
+        assert rasterwise(["train", "vqvae", "--output", str(tmp_path / "whole"), *settings]) == 0
+        run, save = disk / "run", Checkpoints.save
+
+        def filled(checkpoints: Checkpoints, step: int) -> None:
+            if step == 4:  # somebody else takes all but a little of the room that is left
+                free = shutil.disk_usage(disk).free
+                (disk / "filler").write_bytes(b"x" * (free - 30_000))
+            save(checkpoints, step)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "save", filled)
+            line = failed(capsys, "train", "vqvae", "--output", run, *settings)
         assert "the disk is full" in line
-        assert not list((disk / "run").glob("**/.*pending*"))
+        assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000002"]
+        (disk / "filler").unlink()
+        succeeded(capsys, "train", "vqvae", "--resume", run)
+        for name in ("checkpoints/step-00000006/state.safetensors", "model/model.safetensors"):
+            assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     finally:
         subprocess.run(["umount", disk], check=True)
 

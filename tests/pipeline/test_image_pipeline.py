@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,57 @@ def test_seeds(pipeline: ImagePipeline) -> None:
     assert not torch.equal(pipeline.sample(5, output="tensor"), pipeline.sample(5, output="tensor"))
 
 
+def test_parallel_sampling_gives_the_same_images(pipeline: ImagePipeline, digits: torch.Tensor) -> None:
+    """Drawn and completed; what they took is told beside the symbols, and is nothing to tell of the walk."""
+    sampling = Sampling(temperature=0.9, guidance=1.5)
+    arguments = {"labels": "3", "sampling": sampling, "seed": 1, "batch_size": 4, "output": "tensor"}
+    assert torch.equal(pipeline.sample(6, parallel=True, **arguments), pipeline.sample(6, **arguments))
+    keep = torch.arange(8)[:, None].expand(8, 8) < 4
+    assert torch.equal(
+        pipeline.complete(digits, keep, parallel=True, **arguments),
+        pipeline.complete(digits, keep, **arguments),
+    )
+    drawn = pipeline.sample_symbols(6, seed=1, parallel=True)
+    assert drawn.evaluations is not None
+    assert drawn.evaluations.shape == (6,)
+    assert pipeline.sample_symbols(6, seed=1).evaluations is None
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of several processes, of which the others are not there: it gathers its own part alone."""
+
+    process_index: int
+    num_processes: int
+
+    def gather(self, part: torch.Tensor) -> torch.Tensor:
+        return part
+
+
+@pytest.mark.parametrize(("n", "processes"), [(6, 2), (5, 2), (2, 3)])
+@pytest.mark.parametrize("parallel", [False, True])
+def test_processes_draw_their_parts(pipeline: ImagePipeline, n: int, processes: int, parallel: bool) -> None:
+    """Parts of one size, in order, and together what one process draws; images beyond the n are dropped."""
+    labels = [number % 10 for number in range(n)]
+    parts = []
+    for index in range(processes):
+        done: list[float] = []
+        drawn = pipeline.sample_symbols(
+            n, labels, seed=1, parallel=parallel, accelerator=OneOf(index, processes),  # type: ignore[arg-type]
+            progress=lambda images, total, done=done: done.append(images / total),  # type: ignore[misc]
+        )  # fmt: skip
+        assert done[-1] == 1
+        parts.append(drawn.symbols)
+    assert {len(part) for part in parts} == {-(-n // processes)}
+    assert torch.equal(torch.cat(parts)[:n], pipeline.sample_symbols(n, labels, seed=1).symbols)
+
+
+def test_processes_need_one_seed(pipeline: ImagePipeline) -> None:
+    """Else each would draw from noise of its own."""
+    with pytest.raises(InputError, match="need one seed"):
+        pipeline.sample(2, accelerator=OneOf(0, 2))  # type: ignore[arg-type]
+
+
 def test_reconstruct_and_log_prob(pipeline: ImagePipeline, digits: torch.Tensor) -> None:
     """Both go through the tokenizer's codes."""
     codes = pipeline.tokenizer.encode(digits)
@@ -147,6 +199,8 @@ def test_refusals(pipeline: ImagePipeline, digits: torch.Tensor, tmp_path: Path,
         pipeline.encode(torch.zeros(1, 1, 9, 9, dtype=torch.uint8))
     with pytest.raises(InputError, match=r"expected bool \(8, 8\)"):
         pipeline.complete(digits, torch.ones(8, 8))
+    with pytest.raises(InputError, match=r"torch.bool \(8, 7\), expected bool \(8, 8\)"):
+        pipeline.complete(digits, torch.ones(8, 7, dtype=torch.bool))
     with pytest.raises(InputError, match="guidance"):
         pipeline.sample(1, sampling=Sampling(guidance=2.0))
     with pytest.raises(InputError, match="at least 1"):

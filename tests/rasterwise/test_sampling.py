@@ -7,7 +7,7 @@ import torch
 from scipy.stats import chisquare
 
 from rasterwise.errors import InputError
-from rasterwise.sampling import Sampling, draw
+from rasterwise.sampling import Sampling, draw, guided
 
 LOGITS = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64))
 
@@ -66,6 +66,31 @@ def test_draw_at_the_ends_of_the_noise() -> None:
     """Noise of 0 and of just below 1 fall on the first and the last symbol that has mass."""
     probabilities = torch.tensor([[0.0, 0.1, 0.9, 0.0]] * 2)
     assert draw(probabilities, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(), Sampling(temperature=0), Sampling(temperature=0.5, top_k=3), Sampling(top_p=0.6)],
+    ids=str,
+)
+def test_many_places_are_drawn_as_each_of_them(sampling: Sampling) -> None:
+    """Leading dimensions are a batch: ``(B, T, K)`` gives what its T parts ``(B, K)`` give."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 3, 7, generator=generator, dtype=torch.float64)
+    uniform = torch.rand(4, 3, generator=generator, dtype=torch.float64)
+    together = draw(sampling.probabilities(logits), uniform)
+    for place in range(3):
+        alone = draw(sampling.probabilities(logits[:, place]), uniform[:, place])
+        assert torch.equal(together[:, place], alone)
+
+
+def test_guidance_leads_from_the_untold_to_the_told() -> None:
+    """In log-probabilities: at scale 0 there, at 1 here, in between and beyond on the straight line."""
+    told, untold = LOGITS, LOGITS.flip(-1) + 3  # logits of one distribution may differ by a constant
+    both = torch.cat([told, untold])
+    torch.testing.assert_close(guided(both, 1).softmax(-1), told.softmax(-1))
+    torch.testing.assert_close(guided(both, 0).softmax(-1), untold.softmax(-1))
+    torch.testing.assert_close(guided(both, 2).softmax(-1), (2 * told - untold).softmax(-1))
 
 
 @pytest.mark.parametrize(
