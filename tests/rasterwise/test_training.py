@@ -162,12 +162,12 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("target", "at"), [("save_pretrained", 1), ("save_pretrained", 3), ("save", 1), ("save", 5)]
+    ("target", "at"), [("save_pretrained", 1), ("save_pretrained", -1), ("save", 1), ("save", -1)]
 )
 def test_a_run_killed_between_its_files_ends_in_the_same_weights(
     target: str, at: int, whole_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the first model or the best one, or between them and the checkpoint, the last one included."""
+    """Before the first or the last model, or between it and the first or the last checkpoint."""
     owner: type = TransformerPrior if target == "save_pretrained" else Checkpoints
     real, calls = getattr(owner, target), 0
 
@@ -180,10 +180,13 @@ def test_a_run_killed_between_its_files_ends_in_the_same_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, target, killed)
+        if at < 0:
+            run_training(prior_objective(), tmp_path / "counted")
+            at, calls = calls + 1 + at, 0
         with pytest.raises(KilledError):
-            run_training(prior_objective(), tmp_path)
-    run_training(prior_objective(), tmp_path)
-    assert_same_end(whole_prior, tmp_path)
+            run_training(prior_objective(), tmp_path / "parts")
+    run_training(prior_objective(), tmp_path / "parts")
+    assert_same_end(whole_prior, tmp_path / "parts")
 
 
 def test_a_damaged_checkpoint_is_passed_over(
