@@ -12,7 +12,7 @@ import pytest
 from tests.killing import STAGES
 
 
-@pytest.mark.parametrize("runs", [2, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [2, pytest.param(40, marks=pytest.mark.long)])
 def test_killed_runs_end_in_the_weights_of_one_that_was_not(runs: int, tmp_path: Path) -> None:
     """Each stage, by SIGKILL, saves included: no run fails to start, and every file is the same, bit for bit."""
     command = [sys.executable, "-m", "tests.killing", str(tmp_path), "--runs", str(runs), "--seed", str(runs)]
