@@ -16,7 +16,11 @@ FEWER_STEPS = ["--steps=4", "--batch-size=8", "--evaluate-every=4"]
 
 # What other tests run: the installation (by .ci/run), the tests themselves, and the quickstart (test_quickstart).
 ELSEWHERE = {'pip install -e ".[dev]" && pytest', "pip install -e . && rasterwise quickstart"}
-UNDER_TORCHRUN = "torchrun --nproc_per_node 2 -m stage1_vqvae.train"  # test_cli runs it in two processes
+# Run in two processes by test_cli, test_encoding and test_generate.
+UNDER_TORCHRUN = tuple(
+    f"torchrun --nproc_per_node 2 -m {module} "
+    for module in ("stage1_vqvae.train", "pipeline.encode", "-- pipeline.cli sample")
+)
 
 
 def blocks(language: str) -> list[str]:
