@@ -10,7 +10,7 @@ from torch import Tensor
 from rasterwise.condition import Condition
 from rasterwise.errors import InputError
 from rasterwise.grid import Grid
-from rasterwise.sampling import Sampling, draw
+from rasterwise.sampling import Sampling, draw, draw_by_gumbel
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class SamplingPlan:
         sampling: How a symbol is drawn.
         condition: What each picture is told; None where nothing is, or where guidance is 0.
         known: int64 ``(n, N)`` in raster order: symbols to keep, -1 where one is to be drawn; None for none.
-        noise: float64 ``(n, N)`` in ``[0, 1)``: a number for every symbol.
+        noise: float64 ``(n, N)`` in ``[0, 1)``: a number for every symbol. For Gumbel noise int64 ``(n, 1)``: a
+            seed for every picture.
         batch_size: How many are drawn at once.
+        size: Symbols a picture (N).
 
     Example:
         >>> plan = SamplingPlan.of(Grid(1, 2, 2, 5), 3, generator=torch.Generator().manual_seed(0))
@@ -38,6 +40,7 @@ class SamplingPlan:
     known: Tensor | None
     noise: Tensor
     batch_size: int
+    size: int
 
     @classmethod
     def of(
@@ -66,12 +69,17 @@ class SamplingPlan:
             raise InputError(f"{len(condition)} conditions for {n} samples")
         if condition is None and sampling.guidance not in (0, 1):
             raise InputError(f"guidance is {sampling.guidance} but there is no condition to guide towards")
+        if sampling.noise == "gumbel":
+            noise = torch.randint(-(2**63), 2**63 - 1, (n, 1), generator=generator)
+        else:
+            noise = torch.rand(n, grid.size, dtype=torch.float64, generator=generator)
         plan = cls(
             sampling,
             None if condition is None or sampling.guidance == 0 else condition.to(device),
             _known_sequence(grid, n, known, mask, device),
-            torch.rand(n, grid.size, dtype=torch.float64, generator=generator).to(device),
+            noise.to(device),
             batch_size,
+            grid.size,
         )
         if rows is None:
             return plan
@@ -89,6 +97,7 @@ class SamplingPlan:
             None if self.known is None else self.known[rows],
             self.noise[rows],
             self.batch_size,
+            self.size,
         )
 
     def draw(self, logits: Tensor, at: int | slice) -> Tensor:
@@ -101,7 +110,12 @@ class SamplingPlan:
         Returns:
             int64 ``(n,)`` or ``(n, T)``.
         """
-        symbols = draw(self.sampling.probabilities(logits), self.noise[:, at])
+        probabilities = self.sampling.probabilities(logits)
+        if self.sampling.noise == "gumbel":
+            places = torch.arange(self.size, device=logits.device)[at]
+            symbols = draw_by_gumbel(probabilities, self.noise[:, 0], places)
+        else:
+            symbols = draw(probabilities, self.noise[:, at])
         if self.known is None:
             return symbols
         known = self.known[:, at]

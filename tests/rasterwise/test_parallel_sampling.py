@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -81,6 +81,8 @@ class Unsteady(Recorded):
         Sampling(guidance=0),
         Sampling(guidance=2.5),
         Sampling(temperature=0.8, top_k=5, top_p=0.9, guidance=1.5),
+        Sampling(noise="gumbel"),
+        Sampling(temperature=0.8, top_k=5, top_p=0.9, guidance=1.5, noise="gumbel"),
     ],
     ids=str,
 )
@@ -94,19 +96,24 @@ def test_every_way_of_sampling(model: AutoregressiveModel, sampling: Sampling) -
         assert drawn.evaluations.max() <= GRID.size
 
 
-def test_batches_and_rows_change_nothing(model: AutoregressiveModel) -> None:
+@pytest.mark.parametrize("noise", ["uniform", "gumbel"])
+def test_batches_and_rows_change_nothing(
+    model: AutoregressiveModel, noise: Literal["uniform", "gumbel"]
+) -> None:
     """A picture and what it took are the same in any batch; a share of the pictures is that share."""
-    condition, rows = random_condition(7), torch.tensor([5, 6, 0])
-    whole = model.sample_parallel(7, condition, generator=seeded())
-    assert torch.equal(whole.symbols, model.sample(7, condition, generator=seeded()))
+    condition, rows, sampling = random_condition(7), torch.tensor([5, 6, 0]), Sampling(noise=noise)
+    whole = model.sample_parallel(7, condition, sampling=sampling, generator=seeded())
+    assert torch.equal(whole.symbols, model.sample(7, condition, sampling=sampling, generator=seeded()))
     for batch_size in (1, 3):
-        parts = model.sample_parallel(7, condition, generator=seeded(), batch_size=batch_size)
+        parts = model.sample_parallel(
+            7, condition, sampling=sampling, generator=seeded(), batch_size=batch_size
+        )
         assert torch.equal(parts.symbols, whole.symbols)
         assert torch.equal(parts.evaluations, whole.evaluations)
-    share = model.sample_parallel(7, condition, generator=seeded(), rows=rows)
+    share = model.sample_parallel(7, condition, sampling=sampling, generator=seeded(), rows=rows)
     assert torch.equal(share.symbols, whole.symbols[rows])
     assert torch.equal(share.evaluations, whole.evaluations[rows])
-    walked = model.sample(7, condition, generator=seeded(), rows=rows, batch_size=2)
+    walked = model.sample(7, condition, sampling=sampling, generator=seeded(), rows=rows, batch_size=2)
     assert torch.equal(walked, whole.symbols[rows])
 
 

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import chisquare
 
 from rasterwise.errors import InputError
-from rasterwise.sampling import Sampling, draw, guided
+from rasterwise.sampling import Sampling, _uniform, draw, draw_by_gumbel, guided
 
 LOGITS = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64))
 
@@ -101,3 +101,30 @@ def test_impossible_settings_are_refused(setting: dict[str, float], name: str) -
     """The message names the setting."""
     with pytest.raises(InputError, match=name):
         Sampling(**setting)  # type: ignore[arg-type]
+
+
+def test_gumbel_noise_follows_the_probabilities_and_never_takes_a_zero() -> None:
+    """Chi-square over 40,000 draws: over pictures at one place, and over the places of one picture."""
+    seeds = torch.randint(-(2**63), 2**63 - 1, (40_000,), generator=torch.Generator().manual_seed(0))
+    some, all_of_them = torch.tensor(17), torch.arange(40_000)
+    probabilities = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
+    over_pictures = draw_by_gumbel(probabilities.expand(40_000, -1), seeds, some)
+    over_places = draw_by_gumbel(probabilities.expand(1, 40_000, -1), seeds[:1], all_of_them)[0]
+    for drawn in (over_pictures, over_places):
+        counts = torch.bincount(drawn, minlength=6)
+        assert counts[[0, 2, 5]].sum() == 0
+        assert chisquare(counts[[1, 3, 4]], [20_000, 12_000, 8_000]).pvalue > 1e-4
+
+
+def test_gumbel_noise_is_that_of_the_picture_and_the_place() -> None:
+    """Whatever is drawn beside it; numbers are uniform, and neighbours know nothing of one another."""
+    seeds = torch.tensor([5, -7, 2**62])
+    whole = _uniform(seeds, torch.arange(200), 50)
+    assert torch.equal(_uniform(seeds[1:], torch.tensor(63), 50), whole[1:, 63])
+    assert whole.dtype == torch.float64
+    assert 0 < whole.min() < whole.max() < 1
+    counts = torch.histc(whole, bins=20, min=0, max=1)
+    assert chisquare(counts).pvalue > 1e-4
+    for lag in (1, 50):  # the next symbol's number, the next place's
+        pair = torch.stack([whole.flatten(1)[:, :-lag].flatten(), whole.flatten(1)[:, lag:].flatten()])
+        assert abs(torch.corrcoef(pair)[0, 1].item()) < 4 / pair.shape[1] ** 0.5
