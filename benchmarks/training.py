@@ -15,12 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.loop import LoopTimes, measure_loop
 from benchmarks.measuring import DeviceChoice, chosen_device, in_fresh_process, median, seconds_of
 from benchmarks.models import MODELS, TRAINED, Benchmarked, ModelName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
 from rasterwise.errors import InputError
 from rasterwise.optimization import parameter_groups
 from rasterwise.progress import Progress
+from rasterwise.splits import tensor_split
+from rasterwise.training import TrainingConfig
 
 Precision = Literal["fp32", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -29,6 +32,9 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 @dataclass(frozen=True)
 class TrainingBenchmark:
     """Time training steps (forward, backward, AdamW) of every model; print a Markdown table and write JSON.
+
+    Beside these bare steps, as many of the real training loop are timed, each after a bare one: `loop_overhead` is
+    the share of the loop's step that a bare step does without (data, clipping, averaged weights, checks, progress).
 
     A model is measured in a process of its own, its precisions interleaved: a step in each, then a convolution
     in each, whose best FLOP/s are the peak that the model's are compared with.
@@ -103,6 +109,7 @@ class Variant:
     ) -> None:
         self.precision: Precision = precision
         self.compiled, self.device = compiled, device
+        self.benchmarked, self.options = benchmarked, options
         model = benchmarked.build(options.size, device).train()
         self.config = model.config
         self.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -129,6 +136,28 @@ class Variant:
         self.gradients()
         self.optimizer.step()
         self.optimizer.zero_grad()
+
+    def loop(self) -> LoopTimes:
+        """Times of the real training loop beside those of this variant's steps."""
+        options, model = self.options, self.benchmarked.build(self.options.size, self.device)
+        data = self.benchmarked.batch(options.size, 2 * options.batch_size, torch.device("cpu"))
+        steps = options.warmup_steps + options.steps + 1  # the last one is not timed
+        config = TrainingConfig(
+            steps=steps,
+            batch_size=options.batch_size,
+            learning_rate=1e-4,
+            precision=self.precision,
+            compile=self.compiled,
+            evaluate_every=steps,
+            device="cpu" if self.device.type == "cpu" else "auto",
+        )
+        return measure_loop(
+            self.benchmarked.objective(model),
+            tensor_split(data.values),
+            self.step,
+            config,
+            warmup_steps=options.warmup_steps,
+        )
 
     def flops_a_step(self) -> int:
         """FLOPs of matrix products and convolutions, forward and backward, a multiply-add as two.
@@ -224,6 +253,7 @@ def measure_model(name: ModelName, options: TrainingBenchmark) -> Cell:
                 seconds.append(seconds_of(work, device))
             said = ", ".join(f"{v.name} {v.step_seconds[-1]:.3g}" for v in variants if v.step_seconds)
             progress.line(f"  step {number + 1}/{options.steps}: seconds {said}")
+    loops = {variant.name: variant.loop() for variant in variants if variant.name not in failed}
     peaks: dict[str, float] = {}
     for convolution, precision, _, seconds in convolutions:
         peaks[precision] = max(peaks.get(precision, 0.0), convolution.flops / min(seconds))
@@ -238,7 +268,10 @@ def measure_model(name: ModelName, options: TrainingBenchmark) -> Cell:
         "variants": {
             variant.name: {"error": failed[variant.name]}
             if variant.name in failed
-            else figures(variant.step_seconds, variant.precision, options.batch_size, flops, peaks)
+            else {
+                **figures(variant.step_seconds, variant.precision, options.batch_size, flops, peaks),
+                **loops[variant.name].figures(),
+            }
             for variant in variants
         },
         "convolutions": [
@@ -271,7 +304,7 @@ def figures(
 def table(cells: Sequence[Cell]) -> str:
     """The cells as Markdown, a row a variant; then what failed, and the peaks."""
     heads = ["model", "precision", "parameters", "images/s", "step s", "GFLOP a step", "GFLOP/s"]
-    heads += ["÷ convolution's peak", "÷ bf16 convolution's peak"]
+    heads += ["÷ convolution's peak", "÷ bf16 convolution's peak", "loop's overhead"]
     rows: list[list[object]] = []
     notes: list[str] = []
     for cell in cells:
@@ -285,7 +318,8 @@ def table(cells: Sequence[Cell]) -> str:
             row = [cell["label"], name, cell["parameters"], variant["images_per_second"]]
             row += [variant["step_seconds_median"], cell["flops_a_step"] / 1e9]
             row += [variant["achieved_flops_per_second"] / 1e9]
-            rows.append([*row, variant["share_of_peak_in_its_precision"], variant["share_of_bf16_peak"]])
+            row += [variant["share_of_peak_in_its_precision"], variant["share_of_bf16_peak"]]
+            rows.append([*row, f"{variant['loop_overhead']:.1%}"])
     for precision in DTYPES:
         peaks = [cell["convolution_peak_flops_per_second"][precision] for cell in cells if "variants" in cell]
         if peaks:

@@ -15,7 +15,7 @@ from pipeline.classifier import classifier_accuracy, fit_classifier
 from pipeline.image_pipeline import ImagePipeline
 from pipeline.models import open_tokenizer
 from rasterwise.command_line import run_command
-from rasterwise.data import SAME, DataConfig, ImageData, open_images, same_data
+from rasterwise.data import SAME, DataConfig, ImageData, broken_pictures, open_images, same_data
 from rasterwise.errors import InputError
 from rasterwise.likelihood_training import evaluate_likelihood
 from rasterwise.likelihoods import bits_per_dim
@@ -62,11 +62,13 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         data = open_images(same_data(options.data, tokenizer.trained_on), progress)
     tokenizer.grid(*data.shape)
     if pipeline is None:
-        return {"source": options.source, **evaluate_tokenizer(tokenizer, data.test, options.batch_size)}
-    report = evaluate_pipeline(
-        pipeline, data, samples=options.samples, seed=options.seed, batch_size=options.batch_size
-    )
-    return {"source": options.source, **report}
+        report: dict[str, Any] = evaluate_tokenizer(tokenizer, data.test, options.batch_size)
+    else:
+        report = evaluate_pipeline(
+            pipeline, data, samples=options.samples, seed=options.seed, batch_size=options.batch_size
+        )
+    broken = broken_pictures(data, accelerator)
+    return {"source": options.source, **report, **({"broken_pictures": broken} if broken else {})}
 
 
 def evaluate_tokenizer(tokenizer: Any, split: Split, batch_size: int = 128) -> dict[str, float]:

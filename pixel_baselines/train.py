@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from accelerate import Accelerator
+
 from pixel_baselines import (
     DiagonalBiLSTM,
     GatedPixelCNN,
@@ -24,11 +26,13 @@ from rasterwise.autoregressive import AutoregressiveModel
 from rasterwise.codes import open_codes
 from rasterwise.command_line import USER_ERROR, run_command, split_word
 from rasterwise.data import DataConfig, ImageData, broken_pictures, open_images
+from rasterwise.dry_run import dry_run
 from rasterwise.errors import InputError
-from rasterwise.likelihood_training import Decode, train_on_codes, train_on_images
+from rasterwise.likelihood_training import Decode, LikelihoodObjective, train_on_codes, train_on_images
 from rasterwise.pretrained import CONFIG_NAME, read_kind
 from rasterwise.progress import Progress
-from rasterwise.runs import RunFolder, read_command
+from rasterwise.runs import MAY_DIFFER, RunFolder, read_command
+from rasterwise.splits import Split
 from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
 from rasterwise.training import TrainingConfig, start_accelerator
 
@@ -70,6 +74,8 @@ class TrainPixel(Generic[Model]):
         label_dropout: Share of labels hidden in training, so that guidance has an unconditional model.
         resume: Go on with the run in this folder, as it was configured: nothing else needs to be given, and what
             is given must agree with it. The same command again does the same.
+        dry_run: Print the resolved configuration, the parameters, the FLOPs of a step and the memory that it takes,
+            and write nothing.
         force: Delete a run that is in the output folder and start anew.
         json: Print the report as JSON.
     """
@@ -86,6 +92,7 @@ class TrainPixel(Generic[Model]):
     training: TrainingConfig = field(default_factory=TrainingConfig)
     label_dropout: float = 0.1
     resume: Path | None = None
+    dry_run: bool = False
     force: bool = False
     json: bool = False
 
@@ -110,6 +117,8 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
             classes=codes.key.classes,
             tokenizer=codes.key.tokenizer,
         )
+        if options.dry_run:
+            return _dry_run(options, model_class(config), None, codes.train, accelerator)
         run = _claim(options, config, main)
         accelerator.wait_for_everyone()
         return run.report or train_on_codes(
@@ -135,12 +144,15 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
         classes=classes,
         tokenizer=tokenizer.fingerprint,
     )
+    images = dataclasses.replace(images, train=augmented(images.train, options.augmentation))
+    if options.dry_run:
+        return _dry_run(options, model_class(config), tokenizer, images.train, accelerator)
     run = _claim(options, config, main)
     accelerator.wait_for_everyone()
     report = run.report or train_on_images(
         model_class(config),
         tokenizer,
-        dataclasses.replace(images, train=augmented(images.train, options.augmentation)),
+        images,
         options.training,
         run,
         accelerator,
@@ -148,6 +160,20 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
     )
     broken = {"broken_pictures": broken_pictures(images, accelerator)} if options.data.skip_broken else {}
     return {**report, **broken}
+
+
+def _dry_run(
+    options: TrainPixel[Any],
+    model: AutoregressiveModel,
+    tokenizer: Any,
+    split: Split,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    if tokenizer is not None:
+        tokenizer.to(accelerator.device)
+    objective = LikelihoodObjective(model, tokenizer, options.label_dropout)
+    resolved = dataclasses.replace(options, model=model.config)
+    return dry_run(resolved, objective, split, options.training, accelerator)
 
 
 def tokenizer_for(options: TrainPixel[Any], images: ImageData) -> Any:
@@ -169,11 +195,11 @@ def _palette_of_run(options: TrainPixel[Any], config: PaletteConfig) -> PaletteT
     if options.force or not (folder / CONFIG_NAME).exists() or read_kind(folder) != PaletteTokenizer.kind:
         return None
     palette = PaletteTokenizer.from_pretrained(folder)
-    return (
-        palette
-        if (palette.config, palette.trained_on) == (config, dataclasses.asdict(options.data))
-        else None
+    before, now = (
+        {name: value for name, value in data.items() if f"data.{name}" not in MAY_DIFFER}
+        for data in (palette.trained_on, dataclasses.asdict(options.data))
     )
+    return palette if (palette.config, before) == (config, now) else None
 
 
 def _without_order(config: Any) -> Any:

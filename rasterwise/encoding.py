@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from rasterwise.augmentation import Augmentation
 from rasterwise.codes import (
@@ -29,7 +28,7 @@ from rasterwise.data import ImageData
 from rasterwise.errors import InputError
 from rasterwise.files import clear_leftovers, from_json, read_json, write_json
 from rasterwise.splits import Batch
-from rasterwise.tokenizer import ImageTokenizer
+from rasterwise.tokenizer import ImageTokenizer, encode_alike
 
 SHARD_SIZE = 4096
 
@@ -191,19 +190,8 @@ def _encoded(tokenizer: ImageTokenizer, batch: Batch, fold: int, augmentation: A
     if fold:
         images = augmentation(images, seed=fold, numbers=numbers)
     images = images.to(getattr(tokenizer, "device", torch.device("cpu")))
-    symbols = _drawn(tokenizer, images, fold, numbers) if tokenizer.stochastic else tokenizer.encode(images)
+    symbols = encode_alike(tokenizer, images, numbers, fold)
     return Batch(symbols.flatten(1).to("cpu", torch.int32), batch.labels)
-
-
-def _drawn(tokenizer: ImageTokenizer, images: Tensor, fold: int, numbers: list[int]) -> Tensor:
-    """Symbols that are drawn, each image's from its own generator."""
-    generator = torch.Generator()
-    return torch.cat(
-        [
-            tokenizer.encode(image, generator.manual_seed(hash((fold, number))))
-            for image, number in zip(images.split(1), numbers, strict=True)
-        ]
-    )
 
 
 def _store(encoded: list[Batch], shard: Shard, key: CodesKey, folder: Path) -> None:

@@ -22,7 +22,7 @@ from rasterwise.likelihoods import bits_per_dim, categorical_log_prob
 from rasterwise.metrics import Means
 from rasterwise.runs import RunFolder
 from rasterwise.splits import Batch, Split
-from rasterwise.tokenizer import ImageTokenizer, PixelTokenizer
+from rasterwise.tokenizer import ImageTokenizer, PixelTokenizer, encode_alike
 from rasterwise.training import Losses, Objective, TrainingConfig, train
 
 Decode = Callable[[Tensor], Tensor]
@@ -71,20 +71,6 @@ def tokenized(batch: Batch, tokenizer: ImageTokenizer | None) -> Tensor:
     return batch.values if tokenizer is None else tokenizer.encode(batch.values)
 
 
-def tokenized_alike(batch: Batch, tokenizer: ImageTokenizer | None, numbers: range, seed: int) -> Tensor:
-    """The symbols of a test batch: a tokenizer that draws gives each item its own noise, by its number.
-
-    What an item becomes then depends on neither the batch size nor the number of processes.
-    """
-    if tokenizer is None or not tokenizer.stochastic:
-        return tokenized(batch, tokenizer)
-    generator = torch.Generator()
-    items = zip(batch.values.split(1), numbers, strict=True)
-    return torch.cat(
-        [tokenizer.encode(item, generator.manual_seed(hash((seed, number)))) for item, number in items]
-    )
-
-
 @torch.no_grad()
 def evaluate_likelihood(
     model: AutoregressiveModel,
@@ -111,11 +97,13 @@ def evaluate_likelihood(
         a subpixel of the image.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
-    means, done = Means(), 0
+    means = Means()
     for batch in split.ordered(batch_size, rank=rank, world=world):
-        numbers = range(rank + done * world, rank + (done + len(batch)) * world, world)
-        done += len(batch)
-        symbols = tokenized_alike(batch, tokenizer, numbers, seed).to(model.device)
+        symbols = batch.values
+        if tokenizer is not None:
+            assert batch.numbers is not None, "read in order, items have numbers"
+            symbols = encode_alike(tokenizer, symbols, batch.numbers.tolist(), seed)
+        symbols = symbols.to(model.device)
         condition = batch.to(model.device).condition if model.config.classes else None
         logits = model(symbols, condition)
         nats = categorical_log_prob(logits, symbols)

@@ -49,6 +49,14 @@ class Pretrained(nn.Module):
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    def checkpointed_layers(self) -> list[nn.Module]:
+        """What gradient checkpointing computes twice: here every member of a ModuleList.
+
+        None of them may change a state as it computes, or be part of another one.
+        """
+        lists = [module for module in self.modules() if isinstance(module, nn.ModuleList)]
+        return [layer for layers in lists for layer in layers]
+
     def save_pretrained(self, folder: str | Path, *, card: str = "") -> Path:
         """Save to a folder, replacing a model that is there.
 

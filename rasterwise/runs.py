@@ -22,8 +22,11 @@ REPORT_NAME = "report.json"
 METRICS_NAME = "metrics.jsonl"
 LOCK_NAME = ".lock"
 
-NO_CONFIGURATION = ("output", "force", "json", "resume")
+NO_CONFIGURATION = ("output", "force", "json", "resume", "dry_run")
 """Options that say how a command is run, not what the run is."""
+
+MAY_DIFFER = ("data.workers", "data.skip_broken")
+"""Options that a run may go on with otherwise: how its data are read, not what they are."""
 
 Options = TypeVar("Options")
 
@@ -63,7 +66,7 @@ class RunFolder:
             InputError: The folder holds something else, a run with another configuration, or one that another
                 process is training.
         """
-        content = {"command": command, "config": _plain(config)}
+        content: dict[str, Any] = {"command": command, "config": configuration(config)}
         if path.exists() and not path.is_dir():
             raise InputError(f"output {path} is a file, expected a folder or a new name")
         if not main:
@@ -81,7 +84,9 @@ class RunFolder:
                 remove_folder(path)
                 lock = None
             else:
-                _check_same(path, read_json(path / RUN_NAME), content)
+                before = read_json(path / RUN_NAME)
+                _complete(before.get("config", {}), content["config"], config)
+                _check_same(path, before, content)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
         run._lock = lock or _lock(path)
@@ -122,12 +127,17 @@ class RunFolder:
             return
         with (self.path / METRICS_NAME).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "split": split, **metrics}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # before the checkpoint that stands behind it
         if self._events is None:
             self._open_events(purge_step=None)
         for name, value in metrics.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
+
+    def sync_metrics(self) -> None:
+        """Have the metrics on the disk, before the checkpoint that stands behind them."""
+        path = self.path / METRICS_NAME
+        if self.main and path.exists():
+            with path.open("a") as file:
+                os.fsync(file.fileno())
 
     def picture(self, step: int, name: str, picture: Image.Image) -> None:
         """Save a sample picture as ``pictures/<name>-<step>.png`` and to TensorBoard."""
@@ -181,8 +191,8 @@ def read_options(path: Path, command: str, options_class: type[Options]) -> Opti
 
 def refuse_contradiction(before: Any, now: Any) -> None:
     """InputError where the options now, typed flags included, are not those of the run that is resumed."""
-    names = ("json",)
-    found = _difference(_plain(before, names), _plain(now, names))
+    names = ("json", "dry_run")
+    found = _difference(configuration(before, names), configuration(now, names))
     if found:
         name, old, new = found
         flag = "--" + name.rpartition(".")[2].replace("_", "-")
@@ -212,9 +222,20 @@ def _lock(path: Path) -> IO[str] | None:
     return file
 
 
-def _plain(config: Any, without: tuple[str, ...] = NO_CONFIGURATION) -> dict[str, Any]:
-    content = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+def configuration(options: Any, without: tuple[str, ...] = NO_CONFIGURATION) -> dict[str, Any]:
+    """A command's options as JSON-like values, without those that say how it is run."""
+    content = json.loads(json.dumps(dataclasses.asdict(options), default=str))
     return {name: value for name, value in content.items() if name not in without}
+
+
+def _complete(before: dict[str, Any], now: dict[str, Any], config: Any) -> None:
+    """Give the configuration of a run that an earlier version started the options that it did not have yet."""
+    for option in dataclasses.fields(config):
+        name = option.name
+        if name in now and name not in before and option.default is not dataclasses.MISSING:
+            before[name] = json.loads(json.dumps(option.default, default=str))
+        elif isinstance(before.get(name), dict) and dataclasses.is_dataclass(getattr(config, name)):
+            _complete(before[name], now[name], getattr(config, name))
 
 
 def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -233,9 +254,9 @@ def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first name that has another value, with both values."""
+    """The first name that has another value and may not, with both values."""
     old, new = _flat(before), _flat(now)
-    for name in sorted(old.keys() | new.keys()):
+    for name in sorted((old.keys() | new.keys()) - set(MAY_DIFFER)):
         if old.get(name) != new.get(name):
             return name, old.get(name), new.get(name)
     return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -19,12 +18,14 @@ from torch import Tensor, nn
 from rasterwise.autoregressive import evaluating
 from rasterwise.checkpoints import Best, Checkpoints
 from rasterwise.errors import InputError, NonFiniteError
+from rasterwise.gradient_checkpointing import checkpoint_layers
 from rasterwise.optimization import averaged_model, learning_rate_share, parameter_groups
 from rasterwise.pretrained import Pretrained
 from rasterwise.progress import Progress
 from rasterwise.runs import RunFolder, device_name
 from rasterwise.splits import Batch, Split
 from rasterwise.stopping import stop_on_signal
+from rasterwise.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,16 @@ class TrainingConfig:
         weight_decay: Decoupled, on matrices and convolution kernels alone.
         clip_norm: Gradients are scaled down to this norm (0: never).
         accumulate: Parts that a batch is cut into to save memory; the gradient is the same.
-        precision: fp32, or bf16 autocast on CPUs and GPUs that have it.
+        precision: fp32, or autocast to bf16 or fp16 on CPUs and GPUs that have it, fp16 with its loss scaled;
+            weights, codebook and likelihoods stay in float32.
+        gradient_checkpointing: Compute layers again in the backward pass instead of holding all that they
+            computed: less memory and about a third more time, for the same gradients.
         compile: Let torch.compile fuse the objective's forward and backward pass: a minute or two at the
             start, then faster steps; sums are rounded otherwise than in eager training.
         ema_decay: Decay of the averaged weights, which are the ones evaluated and saved (0: no averaging).
         evaluate_every: Steps between evaluations on the whole test split (0: once an epoch).
+        log_every: Steps between lines of training metrics (0: at each evaluation); each evaluation has one too.
+        patience: End the run after this many evaluations without a better one (0: never).
         sample_every: Steps between sample pictures (0: at each evaluation).
         save_every: Steps between checkpoints (0: at each evaluation). An evaluation that finds the best
             weights so far makes one too.
@@ -59,10 +65,13 @@ class TrainingConfig:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     accumulate: int = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    gradient_checkpointing: bool = False
     compile: bool = False
     ema_decay: float = 0.999
     evaluate_every: int = 0
+    log_every: int = 50
+    patience: int = 0
     sample_every: int = 0
     save_every: int = 0
     keep_last: int = 2
@@ -73,10 +82,20 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "accumulate", "keep_last"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        for name in ("evaluate_every", "log_every", "patience", "sample_every", "save_every"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}, expected 0 or more")
         if self.batch_size % self.accumulate:
             raise InputError(f"batch_size {self.batch_size} cannot be cut into {self.accumulate} equal parts")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay is {self.ema_decay}, expected at least 0 (off) and below 1")
+
+    def check_processes(self, count: int) -> None:
+        """InputError where that many processes cannot share a batch."""
+        if self.batch_size % (count * self.accumulate):
+            raise InputError(
+                f"batch_size {self.batch_size} cannot be shared by {count} processes × {self.accumulate} parts"
+            )
 
 
 @dataclass(frozen=True)
@@ -107,9 +126,6 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: Batch) -> Losses: ...
 
 
-UNKNOWN_EPOCH = 500
-"""Steps between evaluations where a streamed dataset does not tell its length."""
-
 Evaluate = Callable[[Any, Accelerator], dict[str, float]]
 Draw = Callable[[Any], Image.Image]
 
@@ -120,21 +136,31 @@ class TrainingReport:
 
     Attributes:
         steps: Optimizer steps done in all.
-        seconds: Wall-clock seconds of this session, evaluation included.
-        items_per_second: Training items a second of this session, evaluation left out.
+        seconds: Wall-clock seconds of this session: of training, evaluation and saving.
+        training_seconds: Of its training steps, waiting for data included.
+        evaluation_seconds: Of evaluations and sample pictures.
+        saving_seconds: Of checkpoints and models.
+        waiting_seconds: Of waiting for data.
+        items_per_second: Training items by training_seconds.
         parameters: Trained parameters of the model.
         device: What it ran on.
-        stopped: True if it was asked to stop before its last step.
+        stopped: True if it was asked to stop before its end.
+        stopped_early: True if its end came before its last step, since patience had run out.
         test: The last metrics on the test split.
         best_step: The step whose weights are in ``model-best``; None where no metric tells.
     """
 
     steps: int
     seconds: float
+    training_seconds: float
+    evaluation_seconds: float
+    saving_seconds: float
+    waiting_seconds: float
     items_per_second: float
     parameters: int
     device: str
     stopped: bool
+    stopped_early: bool
     test: dict[str, float]
     best_step: int | None
 
@@ -146,8 +172,12 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
         InputError: The device lacks the precision.
     """
     AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
-    mixed = {"fp32": "no", "bf16": "bf16"}[config.precision]
+    mixed = "no" if config.precision == "fp32" else config.precision
     accelerator = Accelerator(mixed_precision=mixed, cpu=config.device == "cpu")
+    if mixed == "fp16" and accelerator.device.type == "cpu":
+        # Accelerate knows no fp16 on CPUs and would train in float32 without a word; torch has all it takes.
+        accelerator.native_amp = True
+        accelerator.scaler = torch.amp.GradScaler("cpu")
     if mixed == "bf16" and accelerator.device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise InputError(f"{device_name(accelerator.device)} has no bf16; use --precision fp32")
     torch.manual_seed(config.seed + 1_000_003 * accelerator.process_index)
@@ -185,14 +215,15 @@ def train(
             the last checkpoint stays.
     """
     world, rank = accelerator.num_processes, accelerator.process_index
-    if config.batch_size % (world * config.accumulate):
-        raise InputError(
-            f"batch_size {config.batch_size} cannot be shared by {world} processes × {config.accumulate} parts"
-        )
+    config.check_processes(world)
+    if config.patience and not objective.criterion:
+        raise InputError("patience needs a test metric to wait for, and this training has none; leave it out")
     groups = parameter_groups(objective, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
     objective.to(accelerator.device)
     averaged = averaged_model(objective.model, config.ema_decay)
+    if config.gradient_checkpointing:
+        checkpoint_layers(objective.model)
     modules: dict[str, nn.Module] = {"objective": objective} | ({"averaged": averaged} if averaged else {})
     with stop_on_signal() as stop, Progress("training", "step", shown=run.main) as progress:
         checkpoints = Checkpoints(
@@ -207,8 +238,9 @@ def train(
         objective.train()
         model: Any = averaged.module if averaged else objective.model
         outputs = _Outputs(config, split, run, accelerator, progress, model, evaluate, draw)
-        while step < config.steps:
-            with outputs.waiting():
+        clock = outputs.clock
+        while not (over := outputs.over(step, checkpoints.best)):
+            with clock.timing("waiting"):
                 batch = next(batches)
             batch = batch.to(accelerator.device)
             share = learning_rate_share(step, steps=config.steps, warmup_steps=config.warmup_steps)
@@ -222,7 +254,7 @@ def train(
                 for name, value in losses.shown.items():
                     shown[name] = shown.get(name, torch.zeros_like(value)) + value / config.accumulate
             norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm or math.inf)
-            values = _finite({**shown, "gradient_norm": norm}, step + 1)
+            values = _finite({**shown, "gradient_norm": norm}, step + 1, accelerator.scaler)
             optimizer.step()
             optimizer.zero_grad()
             if averaged:
@@ -230,37 +262,47 @@ def train(
             step += 1
 
             stopping = stop.requested(accelerator)
-            with outputs.aside():
-                outputs.measure(step, {**values, "learning_rate": config.learning_rate * share})
-                better = outputs.best(step, objective.criterion, checkpoints.best)
-                if better or outputs.due(step, config.save_every) or stopping:
+            outputs.measure(step, {**values, "learning_rate": config.learning_rate * share})
+            better = outputs.best(step, objective.criterion, checkpoints.best)
+            checkpoints.best = better or checkpoints.best
+            over = outputs.over(step, checkpoints.best)
+            if better or outputs.due(step, config.save_every) or stopping or over:
+                with clock.timing("saving"):
+                    run.sync_metrics()
                     # The models come first: a run killed in between writes them again.
                     if run.main:
                         model.save_pretrained(run.path / "model", card=card)
                         if better:
                             model.save_pretrained(run.path / "model-best", card=card)
-                    checkpoints.best = better or checkpoints.best
                     checkpoints.save(step)
             name = next(iter(shown))
-            rate = outputs.items_per_second(step - first_step)
-            note = f"{name} {values[name]:.4g}, {rate:.0f} images/s, data {outputs.waited:.0%}"
-            progress(step, config.steps, note)
-            if stopping and step < config.steps:
+            rate = (step - first_step) * config.batch_size / clock.training_seconds
+            progress(
+                step, config.steps, f"{name} {values[name]:.4g}, {rate:.0f} images/s, data {clock.waited:.0%}"
+            )
+            if stopping and not over:
                 progress.line(
                     f"stopped at step {step} of {config.steps}; the same command goes on from there, "
                     f"and so does --resume {run.path}"
                 )
                 break
-        if not outputs.test and step == config.steps:  # it was killed between its last step and its report
+        if over and step < config.steps:
+            since = f"since step {checkpoints.best.step}" if checkpoints.best else "at all"
+            progress.line(
+                f"ended early, at step {step} of {config.steps}: no better {objective.criterion} {since}; "
+                f"the best weights are in {run.path / 'model-best'}"
+            )
+        if over and not outputs.test:  # it was killed between its last step and its report
             outputs.test = run_evaluation(model, accelerator, evaluate)
     run.close()
     report = TrainingReport(
         steps=step,
-        seconds=round(outputs.seconds, 1),
-        items_per_second=round(outputs.items_per_second(step - first_step), 1),
+        **clock.summary(),
+        items_per_second=round((step - first_step) * config.batch_size / clock.training_seconds, 1),
         parameters=sum(p.numel() for p in objective.model.parameters() if p.requires_grad),
         device=device_name(accelerator.device),
-        stopped=step < config.steps,
+        stopped=not over,
+        stopped_early=over and step < config.steps,
         test=outputs.test,
         best_step=checkpoints.best.step if checkpoints.best else None,
     )
@@ -270,7 +312,7 @@ def train(
 
 
 class _Outputs:
-    """What a run does beside training, at intervals: metrics and pictures; and the clock that leaves it out."""
+    """What a run does beside training, at intervals: metrics and pictures; and when it is at its end."""
 
     def __init__(
         self,
@@ -285,10 +327,9 @@ class _Outputs:
     ) -> None:
         self.config, self.run, self.accelerator, self.progress = config, run, accelerator, progress
         self.model, self.evaluate, self.draw = model, evaluate, draw
-        epoch = math.ceil(split.length / config.batch_size) if split.length else UNKNOWN_EPOCH
-        self.interval = config.evaluate_every or epoch
+        self.interval = config.evaluate_every or math.ceil(split.length / config.batch_size)
         self.test: dict[str, float] = {}
-        self._began, self._aside, self._waiting = time.monotonic(), 0.0, 0.0
+        self.clock = Stopwatch()
 
     def due(self, step: int, interval: int) -> bool:
         """Whether a step ends an interval (0: that of the evaluations), or the run."""
@@ -296,48 +337,35 @@ class _Outputs:
 
     def measure(self, step: int, values: dict[str, float]) -> None:
         """Log metrics and draw a sample picture, each if it is due."""
+        if self.due(step, self.config.log_every) or self.due(step, self.interval):
+            self.run.log(step, "train", self._over_processes(values))
         if self.due(step, self.interval):
-            self.run.log(step, "train", values)
-            self.test = run_evaluation(self.model, self.accelerator, self.evaluate)
+            with self.clock.timing("evaluation"):
+                self.test = run_evaluation(self.model, self.accelerator, self.evaluate)
             self.run.log(step, "test", self.test)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in self.test.items())
             self.progress.line(f"step {step}: {shown}")
         if self.draw and self.run.main and self.due(step, self.config.sample_every):
-            with evaluating(self.model), torch.no_grad():
+            with self.clock.timing("evaluation"), evaluating(self.model), torch.no_grad():
                 self.run.picture(step, "samples", self.draw(self.model))
+
+    def _over_processes(self, values: dict[str, float]) -> dict[str, float]:
+        """Means over all processes: each has seen its own part of the batch."""
+        numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=self.accelerator.device)
+        return dict(zip(values, self.accelerator.reduce(numbers, "mean").tolist(), strict=True))
 
     def best(self, step: int, criterion: str, before: Best | None) -> Best | None:
         """The step with its value of the criterion, if it was evaluated and is the best so far."""
         value = self.test.get(criterion, math.nan) if self.due(step, self.interval) else math.nan
         return Best(step, value) if value < (before.value if before else math.inf) else None
 
-    @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
-        """Time spent in the block is no training time."""
-        began = time.monotonic()
-        yield
-        self._aside += time.monotonic() - began
+    def over(self, step: int, best: Best | None) -> bool:
+        """Whether the run is at its end: the last step, or patience run out.
 
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Time spent in the block was spent waiting for data."""
-        began = time.monotonic()
-        yield
-        self._waiting += time.monotonic() - began
-
-    @property
-    def waited(self) -> float:
-        """Share of the training time that was spent waiting for data."""
-        return self._waiting / max(1e-9, self.seconds - self._aside)
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock seconds since the run, or its resumption, began."""
-        return time.monotonic() - self._began
-
-    def items_per_second(self, steps: int) -> float:
-        """Training items a second over the steps of this session."""
-        return steps * self.config.batch_size / max(1e-9, self.seconds - self._aside)
+        It follows from the step and the best one alone, both of which a checkpoint holds.
+        """
+        waited = step // self.interval - (best.step // self.interval if best else 0)
+        return step >= self.config.steps or 0 < self.config.patience <= waited
 
 
 def run_evaluation(model: Pretrained, accelerator: Accelerator, evaluate: Evaluate) -> dict[str, float]:
@@ -352,12 +380,17 @@ def _parts(batch: Batch, count: int) -> Iterator[tuple[Batch, bool]]:
         yield batch[number * size : (number + 1) * size], number == count - 1
 
 
-def _finite(values: dict[str, Tensor], step: int) -> dict[str, float]:
-    # One transfer from the device for all of them.
+def _finite(values: dict[str, Tensor], step: int, scaler: Any = None) -> dict[str, float]:
+    """Numbers, in one transfer from the device for all of them.
+
+    A gradient that overflowed because its loss was scaled is left out: the step is passed over, and the next
+    ones have a smaller scale.
+    """
     numbers = torch.stack([value.detach().float() for value in values.values()]).tolist()
+    finite = {name: number for name, number in zip(values, numbers, strict=True) if math.isfinite(number)}
     for name, number in zip(values, numbers, strict=True):
-        if not math.isfinite(number):
+        if name not in finite and not (name == "gradient_norm" and scaler and scaler.get_scale() > 1):
             raise NonFiniteError(
                 f"{name} is {number} at step {step}; the last checkpoint stays. A lower --learning-rate may help"
             )
-    return dict(zip(values, numbers, strict=True))
+    return finite

@@ -19,6 +19,7 @@ from torch import Tensor
 from rasterwise.augmentation import Augmentation, augmented
 from rasterwise.command_line import run_command
 from rasterwise.data import DataConfig, broken_pictures, open_images
+from rasterwise.dry_run import dry_run
 from rasterwise.images import picture_grid
 from rasterwise.likelihoods import bits_per_dim
 from rasterwise.metrics import Means, histogram_entropy_nats, psnr_db
@@ -44,6 +45,8 @@ class TrainVQVAE:
         training: How it is trained.
         resume: Go on with the run in this folder, as it was configured: nothing else needs to be given, and what
             is given must agree with it. The same command again does the same.
+        dry_run: Print the resolved configuration, the parameters, the FLOPs of a step and the memory that it takes,
+            and write nothing.
         force: Delete a run that is in the output folder and start anew.
         json: Print the report as JSON.
     """
@@ -56,6 +59,7 @@ class TrainVQVAE:
         default_factory=lambda: TrainingConfig(steps=2000, learning_rate=1e-3, ema_decay=0.99)
     )
     resume: Path | None = None
+    dry_run: bool = False
     force: bool = False
     json: bool = False
 
@@ -153,14 +157,17 @@ def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:
     model.grid(*data.shape)
     model.trained_on = dataclasses.asdict(options.data)
     options = dataclasses.replace(options, model=config)
+    objective, train_split = VQVAEObjective(model), augmented(data.train, options.augmentation)
+    if options.dry_run:
+        return dry_run(options, objective, train_split, options.training, accelerator)
     run = RunFolder.claim(options.output, COMMAND, options, force=options.force, main=main)
     accelerator.wait_for_everyone()
     if run.report:
         return run.report
     shown = next(iter(data.test.ordered(32))).values
     report = train(
-        VQVAEObjective(model),
-        augmented(data.train, options.augmentation),
+        objective,
+        train_split,
         options.training,
         run,
         accelerator,

@@ -130,6 +130,10 @@ class VQVAE(Pretrained):
         """False: nothing is drawn in encoding."""
         return False
 
+    def checkpointed_layers(self) -> list[nn.Module]:
+        """Both networks, but not the codebook, which learns as it computes."""
+        return [self.encoder, self.decoder]
+
     def grid(self, channels: int, height: int, width: int) -> Grid:
         """The code grid of images ``(channels, height, width)``.
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from rasterwise.codes import open_codes
 from rasterwise.command_line import run_command
-from rasterwise.likelihood_training import Decode, train_on_codes
+from rasterwise.dry_run import dry_run
+from rasterwise.likelihood_training import Decode, LikelihoodObjective, train_on_codes
 from rasterwise.runs import RunFolder
 from rasterwise.training import TrainingConfig, start_accelerator
 from stage2_prior.transformer import TransformerPrior, TransformerPriorConfig
@@ -32,6 +33,8 @@ class TrainPrior:
         label_dropout: Share of labels hidden in training, so that guidance has an unconditional model.
         resume: Go on with the run in this folder, as it was configured: nothing else needs to be given, and what
             is given must agree with it. The same command again does the same.
+        dry_run: Print the resolved configuration, the parameters, the FLOPs of a step and the memory that it takes,
+            and write nothing.
         force: Delete a run that is in the output folder and start anew.
         json: Print the report as JSON.
     """
@@ -42,6 +45,7 @@ class TrainPrior:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     label_dropout: float = 0.1
     resume: Path | None = None
+    dry_run: bool = False
     force: bool = False
     json: bool = False
 
@@ -59,6 +63,9 @@ def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, 
         options.model, grid=codes.key.grid, classes=codes.key.classes, tokenizer=codes.key.tokenizer
     )
     options = dataclasses.replace(options, model=config)
+    if options.dry_run:
+        objective = LikelihoodObjective(TransformerPrior(config), label_dropout=options.label_dropout)
+        return dry_run(options, objective, codes.train, options.training, accelerator)
     main = accelerator.is_main_process
     run = RunFolder.claim(options.output, COMMAND, options, force=options.force, main=main)
     accelerator.wait_for_everyone()

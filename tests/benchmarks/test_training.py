@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.measuring import median
 from benchmarks.models import MODELS, ModelName
 from benchmarks.training import (
     DTYPES,
@@ -47,6 +48,9 @@ def test_a_cell_says_what_was_measured(name: ModelName) -> None:
         assert variant["achieved_flops_per_second"] == achieved
         assert variant["share_of_peak_in_its_precision"] == achieved / peaks[precision]
         assert variant["share_of_bf16_peak"] == achieved / peaks["bf16"]
+        assert len(variant["loop_step_seconds"]) == 2
+        loop, bare = (median(variant[f"{name}_step_seconds"]) for name in ("loop", "bare"))
+        assert variant["loop_overhead"] == 1 - bare / loop
     assert json.loads(json.dumps(cell)).keys() == cell.keys()
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +111,52 @@ def test_evaluate(chain: Chain, capsys: pytest.CaptureFixture[str], monkeypatch:
     assert report["samples"] == 20
     assert 0 <= report["conditional_accuracy"] <= 1  # type: ignore[operator]
     assert report["nats_per_code"] * 16 == pytest.approx(report["nll_nats"])  # type: ignore[operator]
+
+
+def test_dry_run(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every training says what it is and what it costs, and writes nothing; so does one that would go on."""
+    for command in (
+        ["train", "vqvae", *TINY_VQVAE],
+        ["train", "prior", "--codes", chain.codes, *TINY_PRIOR],
+        ["train", "pixel", "--model=gated-pixelcnn", "--width=8", "--depth=2", "--dynamic", "--levels=2"],
+        [
+            "train",
+            "pixel",
+            "--model=image-gpt",
+            "--width=16",
+            "--heads=2",
+            "--depth=1",
+            "--codes",
+            chain.codes,
+        ],
+    ):
+        report = succeeded(capsys, *command, "--output", tmp_path / "run", "--dry-run", "--batch-size=16")
+        configuration: Any = report["configuration"]
+        assert configuration["training"]["batch_size"] == 16
+        assert configuration["model"]["width" if "vqvae" in command else "depth"] in (1, 2, 16)
+        assert report["parameters"] > 100  # type: ignore[operator]
+        assert report["flops_a_step"] > 1000  # type: ignore[operator]
+        assert report["memory_mib"]["activations"] > 0  # type: ignore[index]
+        assert not any(tmp_path.iterdir())
+    before = {path: path.stat().st_mtime_ns for path in chain.vqvae.rglob("*")}
+    resumed = succeeded(capsys, "train", "vqvae", "--resume", chain.vqvae, "--dry-run")
+    assert resumed["configuration"]["model"]["codebook_size"] == 16  # type: ignore[index]
+    assert {path: path.stat().st_mtime_ns for path in chain.vqvae.rglob("*")} == before
+    trained = json.loads((chain.vqvae / "report.json").read_text())
+    assert resumed["parameters"] == trained["parameters"]
+
+
+def test_evaluation_counts_broken_pictures(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Left out where that was asked for; without any, the report does not speak of them."""
+    dataset, run = folders.pictures("plain", 20), tmp_path / "vqvae"
+    succeeded(capsys, "train", "vqvae", "--dataset", dataset, "--output", run, *TINY_VQVAE, "--batch-size=8")
+    command = ["evaluate", "--source", run]
+    assert "broken_pictures" not in succeeded(capsys, *command)
+    (dataset / "003.png").write_bytes(b"no picture")
+    assert "003.png" in failed(capsys, *command, "--dataset", dataset)
+    assert succeeded(capsys, *command, "--dataset", dataset, "--skip-broken")["broken_pictures"] == 1
 
 
 def test_own_pictures_from_end_to_end(

@@ -87,6 +87,18 @@ def test_is_the_papers_mixture() -> None:
     assert torch.allclose(mixture.log_prob(raw, symbols), total.sum(-1).log(), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_raised_inside_autocast(dtype: torch.dtype) -> None:
+    """Parameters in half precision give the nats of the same parameters in float32, bit for bit."""
+    mixture = LogisticMixture(3, 16, 2)
+    raw = torch.randn(2, 3, 4, mixture.parameter_count).to(dtype)
+    symbols = torch.randint(16, (2, 3, 4, 3))
+    with torch.autocast("cpu", dtype=dtype):
+        nats = mixture.log_prob(raw, symbols)
+    assert nats.dtype == torch.float32
+    assert torch.equal(nats, mixture.log_prob(raw.float(), symbols))
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients_are_finite(dtype: torch.dtype, scale: float) -> None:

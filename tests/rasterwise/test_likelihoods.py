@@ -92,3 +92,14 @@ def test_categorical_raises_half_precision() -> None:
 def test_bits_per_dim_of_a_uniform_picture() -> None:
     """A uniform distribution over 256 levels costs 8 bits a subpixel."""
     assert bits_per_dim(12 * math.log(256), 12) == pytest.approx(8)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_raised_inside_autocast(dtype: torch.dtype) -> None:
+    """Logits in half precision give the nats of the same logits in float32, bit for bit."""
+    logits = (5 * torch.randn(4, 3, 7)).to(dtype)
+    symbols = torch.randint(7, (4, 3))
+    with torch.autocast("cpu", dtype=dtype):
+        nats = categorical_log_prob(logits, symbols)
+    assert nats.dtype == torch.float32
+    assert torch.equal(nats, categorical_log_prob(logits.float(), symbols))

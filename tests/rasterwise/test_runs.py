@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,19 @@ from rasterwise.training import TrainingConfig
 
 
 @dataclass(frozen=True)
+class Data:
+    dataset: str = "digits"
+    workers: int | None = None
+    skip_broken: bool = False
+
+
+@dataclass(frozen=True)
 class Options:
     output: Path = Path("x")
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    data: Data = field(default_factory=Data)
     resume: Path | None = None
+    dry_run: bool = False
     force: bool = False
     json: bool = False
 
@@ -37,6 +47,34 @@ def test_the_same_run_goes_on_and_another_is_refused(tmp_path: Path) -> None:
         RunFolder.claim(folder, "train prior", Options())
     RunFolder.claim(folder, "train prior", other, force=True)
     assert {path.name for path in folder.iterdir()} == {"run.json", ".lock"}
+
+
+def test_how_the_data_are_read_may_change(tmp_path: Path) -> None:
+    """A broken picture stopped the run: it goes on with --skip-broken, typed again or resumed; not with other data."""
+    started = Options(tmp_path / "run")
+    RunFolder.claim(started.output, "train vqvae", started)
+    resumed = read_options(started.output, "train vqvae", Options)
+    for data in (Data(skip_broken=True), Data(workers=3)):
+        refuse_contradiction(resumed, replace(resumed, data=data))
+        RunFolder.claim(started.output, "train vqvae", replace(started, data=data))
+        assert read_options(started.output, "train vqvae", Options).data == data
+    other = replace(resumed, data=Data(dataset="faces"))
+    with pytest.raises(InputError, match="--dataset is faces"):
+        refuse_contradiction(resumed, other)
+    with pytest.raises(InputError, match=r"data\.dataset = digits"):
+        RunFolder.claim(started.output, "train vqvae", other)
+
+
+def test_a_run_that_an_earlier_version_started_goes_on(tmp_path: Path) -> None:
+    """Options that it did not have are at their defaults; a value of its own is refused."""
+    started = Options(tmp_path / "run")
+    RunFolder.claim(started.output, "train vqvae", started)
+    content = json.loads((tmp_path / "run" / "run.json").read_text())
+    del content["config"]["training"]["patience"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"training\.patience = 0, not 3"):
+        RunFolder.claim(started.output, "train vqvae", replace(started, training=TrainingConfig(patience=3)))
+    RunFolder.claim(started.output, "train vqvae", started)
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.autoregressive_suite import random_symbols
 
 SMALL_GRID = Grid(1, 3, 3, 5)
-SHORT = TrainingConfig(steps=8, batch_size=4, warmup_steps=2, evaluate_every=3, save_every=2)
+SHORT = TrainingConfig(steps=8, batch_size=4, warmup_steps=2, evaluate_every=3, log_every=2, save_every=2)
 
 
 def prior_objective() -> LikelihoodObjective:
@@ -238,7 +239,7 @@ def test_metrics_of_a_killed_run_are_not_written_twice(tmp_path: Path) -> None:
         file.write('{"step": 7, "split": "test", "answer": 1}\n{"step": 7, "sp')
     run_training(prior_objective(), tmp_path)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [3, 3, 6, 6, 8, 8]
+    assert steps == [2, 3, 3, 4, 6, 6, 8, 8]
 
 
 def test_run_folder_holds_what_it_should(tmp_path: Path) -> None:
@@ -309,22 +310,89 @@ def test_accumulation_changes_the_memory_not_the_mathematics(tmp_path: Path) -> 
     torch.testing.assert_close(weights[0], weights[1], atol=2e-6, rtol=1e-4)
 
 
-def test_bf16_trains(tmp_path: Path) -> None:
-    """Autocast in bfloat16 leaves weights and codebook in float32 and finite."""
-    objective = vqvae_objective()
-    run_training(objective, tmp_path, replace(SHORT, precision="bf16"))
-    for name, value in objective.model.state_dict().items():
-        assert value.dtype != torch.bfloat16, name
-        assert torch.isfinite(value.float()).all(), name
+def test_patience(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The run ends after so many evaluations that are no better, also across a stop, and says so."""
+    values = {2: 5.0, 4: 3.0, 6: 4.0, 8: 3.0, 10: 1.0}
+    config = replace(SHORT, steps=12, evaluate_every=2, save_every=3, patience=2)
+
+    def run(folder: Path, stop_after: int | None = None) -> TrainingReport:
+        objective = prior_objective()
+        step = int(json.loads(newest.read_text())["step"]) if (newest := newest_step(folder)) else 0
+
+        def count(*_: object) -> None:
+            nonlocal step
+            step += 1
+            if step == stop_after:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        objective.register_forward_pre_hook(count)
+        folder.mkdir(exist_ok=True)
+        return train(
+            objective,
+            tensor_split(*data_for(objective)),
+            config,
+            RunFolder(folder),
+            start_accelerator(config),
+            evaluate=lambda *_: {"nll_nats": values[step]},
+        )
+
+    whole = run(tmp_path / "whole")
+    assert (whole.steps, whole.stopped, whole.stopped_early, whole.best_step) == (8, False, True, 4)
+    assert whole.test == {"nll_nats": 3.0}
+    said = (
+        f"ended early, at step 8 of 12: no better nll_nats since step 4; the best weights are in {tmp_path}"
+    )
+    assert said in capsys.readouterr().err
+    assert json.loads((tmp_path / "whole" / "report.json").read_text())["stopped_early"]
+    stopped = run(tmp_path / "parts", stop_after=7)
+    assert (stopped.steps, stopped.stopped, stopped.stopped_early) == (7, True, False)
+    assert run(tmp_path / "parts").stopped_early
+    assert_same_end(tmp_path / "whole", tmp_path / "parts")
+    (tmp_path / "parts" / "report.json").unlink()  # killed after its last step
+    again = run(tmp_path / "parts")
+    assert (again.steps, again.stopped_early, again.test) == (8, True, whole.test)
 
 
-def test_impossible_settings_are_refused() -> None:
+def newest_step(folder: Path) -> Path | None:
+    return max((folder / "checkpoints").glob("*/step.json"), default=None)
+
+
+def test_seconds_add_up(tmp_path: Path) -> None:
+    """Those of training, evaluation and saving are all; waiting for data is part of training."""
+
+    class Slow:
+        length = 11
+
+        def shuffled(self, *_: object, **__: object) -> Iterator[Batch]:
+            while True:
+                time.sleep(0.1)
+                yield Batch(random_symbols(SMALL_GRID, 4))
+
+    def evaluate(*_: object) -> dict[str, float]:
+        time.sleep(0.2)
+        return {}
+
+    config = replace(SHORT, steps=2, evaluate_every=2)
+    split: Any = Slow()
+    report = train(
+        prior_objective(), split, config, RunFolder(tmp_path), start_accelerator(config), evaluate=evaluate
+    )
+    assert 0.2 <= report.waiting_seconds <= report.training_seconds
+    assert report.evaluation_seconds >= 0.2
+    parts = report.training_seconds + report.evaluation_seconds + report.saving_seconds
+    assert parts == pytest.approx(report.seconds, abs=0.21)  # each is rounded
+
+
+def test_impossible_settings_are_refused(tmp_path: Path) -> None:
     """Each by its name."""
     for setting, name in (
         ({"steps": 0}, "steps"),
         ({"batch_size": 10, "accumulate": 3}, "parts"),
         ({"ema_decay": 1}, "ema"),
         ({"keep_last": 0}, "keep_last"),
+        ({"patience": -1}, "patience"),
     ):
         with pytest.raises(InputError, match=name):
             TrainingConfig(**setting)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="patience needs a test metric"):
+        scalar_run(Scalar(), tmp_path, replace(SHORT, patience=1))

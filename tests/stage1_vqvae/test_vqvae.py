@@ -120,6 +120,38 @@ def test_bf16_autocast_changes_no_codes_of_the_codebook() -> None:
     assert torch.equal(inside, quantizer(latents).codes)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_codebook_learns_in_float32(dtype: torch.dtype) -> None:
+    """K-means start, distances, moving averages and renewal of dead codes are the same inside autocast, bit for bit."""
+    quantizers = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        quantizer = Quantizer(
+            width=8, codebook_size=24, decay=0.8, commitment_weight=0.5, dead_code_threshold=1
+        )
+        for _ in range(4):
+            latents = torch.randn(4, 8, 4, 4).to(dtype)
+            with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+                result = quantizer(latents)
+            assert result.latents.dtype == result.commitment_loss.dtype == torch.float32
+        quantizers.append({**quantizer.state_dict(), "codes": result.codes})
+    for name, value in quantizers[0].items():
+        assert value.dtype != dtype
+        assert torch.equal(value, quantizers[1][name]), name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_likelihood_is_computed_in_float32(dtype: torch.dtype) -> None:
+    """Inside autocast too: the convolutions give half precision, the reconstruction and its nats do not."""
+    model = started(likelihood="logistic")
+    with torch.autocast("cpu", dtype=dtype):
+        reconstruction = model(images())
+        nats = model.reconstruction_nats(images(), reconstruction)
+    assert reconstruction.log_scale is not None
+    assert reconstruction.mean.dtype == reconstruction.log_scale.dtype == nats.dtype == torch.float32
+    assert torch.equal(nats, model.reconstruction_nats(images(), reconstruction))
+
+
 def test_logistic_likelihood_is_a_distribution() -> None:
     """A subpixel's probabilities over all 256 values sum to 1 under the decoder's own parameters."""
     model = started(likelihood="logistic").double()

@@ -1,0 +1,103 @@
+"""What the training loop costs beside the forward pass, the backward pass and the optimizer's step."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.measuring import median, seconds_of
+from rasterwise.loading import BrokenPictures
+from rasterwise.runs import RunFolder
+from rasterwise.splits import Batch, Split
+from rasterwise.training import Objective, TrainingConfig, start_accelerator, train
+
+
+@dataclass(frozen=True)
+class LoopTimes:
+    """Steps of the training loop, and bare steps of the same model between them.
+
+    Attributes:
+        loop_seconds: From asking for a batch to asking for the next one.
+        bare_seconds: Forward, backward and optimizer's step alone.
+    """
+
+    loop_seconds: list[float]
+    bare_seconds: list[float]
+
+    @property
+    def overhead(self) -> float:
+        """Share of a loop's step that is not in a bare one, by their medians; noise can make it negative."""
+        return 1 - median(self.bare_seconds) / median(self.loop_seconds)
+
+    def figures(self) -> dict[str, Any]:
+        """As a benchmark's cell names them."""
+        return {
+            "loop_overhead": self.overhead,
+            "loop_step_seconds": self.loop_seconds,
+            "bare_step_seconds": self.bare_seconds,
+        }
+
+
+class InterleavedSplit:
+    """A split that does a bare step before each batch that it hands to the loop, and times both.
+
+    What else slows the machine down, then slows down both alike.
+
+    Args:
+        split: What the loop trains on.
+        bare: A bare step.
+        device: Where both compute.
+    """
+
+    def __init__(self, split: Split, bare: Callable[[], object], device: torch.device) -> None:
+        self.split, self.bare, self.device = split, bare, device
+        self.fingerprint, self.length, self.broken = split.fingerprint, split.length, BrokenPictures()
+        self.times = LoopTimes([], [])
+
+    def shuffled(self, batch_size: int, **settings: Any) -> Iterator[Batch]:
+        """See ``Split``. The last step is not timed: evaluation and saving follow it."""
+        batches = self.split.shuffled(batch_size, **settings)
+        while True:
+            self.times.bare_seconds.append(seconds_of(self.bare, self.device))
+            began = time.perf_counter()
+            yield next(batches)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            self.times.loop_seconds.append(time.perf_counter() - began)
+
+    def ordered(self, *arguments: Any, **settings: Any) -> Iterator[Batch]:
+        """See ``Split``."""
+        return self.split.ordered(*arguments, **settings)
+
+
+def measure_loop(
+    objective: Objective,
+    split: Split,
+    bare: Callable[[], object],
+    config: TrainingConfig,
+    *,
+    warmup_steps: int,
+) -> LoopTimes:
+    """Train for real, in a folder that is deleted, with a bare step of an equal model before every step.
+
+    Args:
+        objective: What is trained.
+        split: On what.
+        bare: A step of another model of the same configuration.
+        config: How; its last step is not timed.
+        warmup_steps: So many of the first steps are not timed either.
+    """
+    accelerator = start_accelerator(config)
+    interleaved = InterleavedSplit(split, bare, accelerator.device)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        train(objective, interleaved, config, RunFolder(Path(folder)), accelerator, evaluate=lambda *_: {})
+    times = interleaved.times
+    return LoopTimes(times.loop_seconds[warmup_steps:], times.bare_seconds[warmup_steps:])
