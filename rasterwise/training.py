@@ -117,10 +117,13 @@ class Objective(nn.Module, ABC):
     Attributes:
         model: What is trained and saved.
         criterion: The test metric that tells which weights are best, the lower the better; empty: none does.
+        more_to_come: Whether the batch is a part of one that is accumulated, and not the last: what is learned
+            without gradients waits for the last.
     """
 
     model: Pretrained
     criterion: str = ""
+    more_to_come: bool = False
 
     @abstractmethod
     def forward(self, batch: Batch) -> Losses: ...
@@ -248,6 +251,7 @@ def train(
                 group["lr"] = config.learning_rate * share
             shown = dict[str, Tensor]()
             for part, last in _parts(batch, config.accumulate):
+                objective.more_to_come = not last
                 with contextlib.nullcontext() if last else accelerator.no_sync(wrapped):
                     losses = wrapped(part)
                     accelerator.backward(losses.total / config.accumulate)

@@ -68,8 +68,12 @@ class Quantizer(nn.Module):
         """Whether a first training batch has started the codebook."""
         return bool(self.codebook._codebook.initted)
 
-    def forward(self, latents: Tensor) -> Quantized:
-        """Quantize float latents ``(B, D, H, W)``; in training mode the codebook learns from them."""
+    def forward(self, latents: Tensor, *, more_to_come: bool = False) -> Quantized:
+        """Quantize float latents ``(B, D, H, W)``; in training mode the codebook learns from them.
+
+        With ``more_to_come`` they are a part of a batch and not its last: the codebook adds them up and learns
+        from all of them at the last part. The first part alone starts it, and the last alone renews its dead codes.
+        """
         if not (self.training or self.fitted):
             raise InputError("the codebook has not been fitted: train the VQ-VAE before encoding with it")
         height, width = latents.shape[-2:]
@@ -79,7 +83,7 @@ class Quantizer(nn.Module):
             flat = flat.flatten(2).transpose(1, 2)
             if self.training and not bool(torch.isfinite(flat).all()):
                 raise NonFiniteError("the encoder's latents are not finite; a lower --learning-rate may help")
-            quantized, codes, loss = self.codebook(flat)
+            quantized, codes, loss = self.codebook(flat, accum_ema_update=more_to_come)
         return Quantized(
             latents=quantized.transpose(1, 2).unflatten(2, (height, width)),
             codes=codes.unflatten(1, (height, width)),

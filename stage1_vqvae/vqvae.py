@@ -156,10 +156,11 @@ class VQVAE(Pretrained):
         """(channels, height, width) of the images that a code grid decodes to."""
         return self.config.channels, grid.height * self.config.factor, grid.width * self.config.factor
 
-    def forward(self, images: Tensor) -> Reconstruction:
-        """Encode, quantize and decode uint8 images ``(B, C, H, W)``."""
+    def forward(self, images: Tensor, *, more_to_come: bool = False) -> Reconstruction:
+        """Encode, quantize and decode uint8 images ``(B, C, H, W)``; for ``more_to_come`` see ``Quantizer``."""
         self.grid(*images.shape[1:])
-        quantized = self.quantizer(self.encoder(to_unit(images, self.encoder)))
+        latents = self.encoder(to_unit(images, self.encoder))
+        quantized = self.quantizer(latents, more_to_come=more_to_come)
         mean, log_scale = self._decode(quantized.latents)
         return Reconstruction(mean, log_scale, quantized.codes, quantized.commitment_loss)
 

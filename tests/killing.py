@@ -28,7 +28,7 @@ from rasterwise.splits import tensor_split
 
 SHORT = [
     "--device=cpu", "--steps=10", "--batch-size=48", "--warmup-steps=2", "--save-every=1", "--evaluate-every=3",
-    "--sample-every=100",
+    "--sample-every=100", "--log-every=2",
 ]  # fmt: skip
 VQVAE = [
     "train",
