@@ -25,6 +25,7 @@ from rasterwise.files import (
     sha256_of,
     write_json,
 )
+from rasterwise.sharding import sharded_like, whole
 
 STATE_NAME = "state.safetensors"
 STEP_NAME = "step.json"
@@ -82,14 +83,16 @@ class Checkpoints:
         """Save the run's state after ``step`` steps, whole or not at all, and delete what is not kept."""
         device = self.accelerator.device
         random_states = self.accelerator.gather(_random_state(device)[None].to(device)).cpu()
-        if not self.accelerator.is_main_process:
-            return
         tensors: dict[str, Tensor] = {"random_states": random_states}
         for name, module in self.modules.items():
-            tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
+            tensors |= {f"{name}/{key}": whole(value) for key, value in module.state_dict().items()}
         state = self.optimizer.state_dict()
         for number, values in state["state"].items():
-            tensors |= {f"optimizer/{number}/{key}": torch.as_tensor(value) for key, value in values.items()}
+            tensors |= {
+                f"optimizer/{number}/{key}": whole(torch.as_tensor(value)) for key, value in values.items()
+            }
+        if not self.accelerator.is_main_process:
+            return
         scaler = self.accelerator.scaler
         content = {
             "step": step,
@@ -140,15 +143,15 @@ class Checkpoints:
         self, content: dict[str, Any], tensors: dict[str, Tensor], say: Callable[[str], None]
     ) -> int:
         for name, module in self.modules.items():
-            prefix = f"{name}/"
-            module.load_state_dict(
-                {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            )
+            prefix, own = f"{name}/", module.state_dict()
+            saved = {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
+            module.load_state_dict({k: sharded_like(value, own.get(k, value)) for k, value in saved.items()})
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("optimizer/"):
                 _, number, field = key.split("/")
-                state.setdefault(int(number), {})[field] = value
+                state.setdefault(int(number), {})[field] = sharded_like(value, parameters[int(number)])
         now = self.optimizer.state_dict()["param_groups"]
         groups = [
             {**group, "lr": current["lr"]}
@@ -233,6 +236,6 @@ def _random_state(device: torch.device) -> Tensor:
 
 def _restore_random_state(state: Tensor, device: torch.device) -> None:
     size = len(torch.get_rng_state())
-    torch.set_rng_state(state[:size])
+    torch.set_rng_state(state[:size].clone())  # torch reads a view from its storage's beginning
     if device.type == "cuda" and len(state) > size:
-        torch.cuda.set_rng_state(state[size:], device)
+        torch.cuda.set_rng_state(state[size:].clone(), device)

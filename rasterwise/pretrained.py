@@ -26,6 +26,7 @@ class Pretrained(nn.Module):
     configuration as its only constructor argument. Nothing here pickles or unpickles.
 
     Attributes:
+        can_be_sharded: Whether a training may share its weights out over processes (FSDP).
         config: The configuration.
         trained_on: The data's configuration, as JSON; saved with the model, so that nobody restates it. It is
             no part of the fingerprint.
@@ -33,6 +34,7 @@ class Pretrained(nn.Module):
 
     kind: ClassVar[str]
     config_class: ClassVar[type]
+    can_be_sharded: ClassVar[bool] = False
     config: Any
 
     def __init__(self, config: Any) -> None:

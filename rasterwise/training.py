@@ -5,27 +5,27 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from PIL import Image
 from torch import Tensor, nn
+from torch.export import register_dataclass
 
-from rasterwise.autoregressive import evaluating
-from rasterwise.checkpoints import Best, Checkpoints
+from rasterwise.checkpoints import Checkpoints
 from rasterwise.errors import InputError, NonFiniteError
 from rasterwise.gradient_checkpointing import checkpoint_layers
 from rasterwise.optimization import averaged_model, learning_rate_share, parameter_groups
+from rasterwise.outputs import Draw, Evaluate, Outputs, run_evaluation
 from rasterwise.pretrained import Pretrained
 from rasterwise.progress import Progress
 from rasterwise.runs import RunFolder, device_name
+from rasterwise.sharding import check_sharding, shard_like, whole, whole_model
 from rasterwise.splits import Batch, Split
 from rasterwise.stopping import stop_on_signal
-from rasterwise.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,9 @@ class Losses:
     shown: dict[str, Tensor]
 
 
+register_dataclass(Losses)  # so that FSDP finds the tensor that the backward pass begins at
+
+
 class Objective(nn.Module, ABC):
     """A model and what is minimised to train it.
 
@@ -127,10 +130,6 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch) -> Losses: ...
-
-
-Evaluate = Callable[[Any, Accelerator], dict[str, float]]
-Draw = Callable[[Any], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -221,6 +220,7 @@ def train(
     config.check_processes(world)
     if config.patience and not objective.criterion:
         raise InputError("patience needs a test metric to wait for, and this training has none; leave it out")
+    check_sharding(objective.model, accelerator)
     groups = parameter_groups(objective, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
     objective.to(accelerator.device)
@@ -229,18 +229,20 @@ def train(
         checkpoint_layers(objective.model)
     modules: dict[str, nn.Module] = {"objective": objective} | ({"averaged": averaged} if averaged else {})
     with stop_on_signal() as stop, Progress("training", "step", shown=run.main) as progress:
+        wrapped, optimizer = accelerator.prepare(objective, optimizer)
+        if averaged:
+            shard_like(averaged.module, objective.model)
         checkpoints = Checkpoints(
             run.path / "checkpoints", modules, optimizer, accelerator, keep_last=config.keep_last
         )
         first_step = step = checkpoints.load(progress.line)
-        wrapped, optimizer = accelerator.prepare(objective, optimizer)
         if config.compile:
             wrapped.compile()
         batches = split.shuffled(config.batch_size, seed=config.seed, start=step, rank=rank, world=world)
         run.rewind(step)
         objective.train()
         model: Any = averaged.module if averaged else objective.model
-        outputs = _Outputs(config, split, run, accelerator, progress, model, evaluate, draw)
+        outputs = Outputs(config, split, run, accelerator, progress, model, evaluate, draw)
         clock = outputs.clock
         while not (over := outputs.over(step, checkpoints.best)):
             with clock.timing("waiting"):
@@ -258,7 +260,7 @@ def train(
                 for name, value in losses.shown.items():
                     shown[name] = shown.get(name, torch.zeros_like(value)) + value / config.accumulate
             norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm or math.inf)
-            values = _finite({**shown, "gradient_norm": norm}, step + 1, accelerator.scaler)
+            values = _finite({**shown, "gradient_norm": whole(norm)}, step + 1, accelerator.scaler)
             optimizer.step()
             optimizer.zero_grad()
             if averaged:
@@ -274,10 +276,11 @@ def train(
                 with clock.timing("saving"):
                     run.sync_metrics()
                     # The models come first: a run killed in between writes them again.
+                    saved = whole_model(model)
                     if run.main:
-                        model.save_pretrained(run.path / "model", card=card)
+                        saved.save_pretrained(run.path / "model", card=card)
                         if better:
-                            model.save_pretrained(run.path / "model-best", card=card)
+                            saved.save_pretrained(run.path / "model-best", card=card)
                     checkpoints.save(step)
             name = next(iter(shown))
             rate = (step - first_step) * config.batch_size / clock.training_seconds
@@ -313,69 +316,6 @@ def train(
     if not report.stopped:
         run.finish(asdict(report))
     return report
-
-
-class _Outputs:
-    """What a run does beside training, at intervals: metrics and pictures; and when it is at its end."""
-
-    def __init__(
-        self,
-        config: TrainingConfig,
-        split: Split,
-        run: RunFolder,
-        accelerator: Accelerator,
-        progress: Progress,
-        model: Any,
-        evaluate: Evaluate,
-        draw: Draw | None,
-    ) -> None:
-        self.config, self.run, self.accelerator, self.progress = config, run, accelerator, progress
-        self.model, self.evaluate, self.draw = model, evaluate, draw
-        self.interval = config.evaluate_every or math.ceil(split.length / config.batch_size)
-        self.test: dict[str, float] = {}
-        self.clock = Stopwatch()
-
-    def due(self, step: int, interval: int) -> bool:
-        """Whether a step ends an interval (0: that of the evaluations), or the run."""
-        return step % (interval or self.interval) == 0 or step == self.config.steps
-
-    def measure(self, step: int, values: dict[str, float]) -> None:
-        """Log metrics and draw a sample picture, each if it is due."""
-        if self.due(step, self.config.log_every) or self.due(step, self.interval):
-            self.run.log(step, "train", self._over_processes(values))
-        if self.due(step, self.interval):
-            with self.clock.timing("evaluation"):
-                self.test = run_evaluation(self.model, self.accelerator, self.evaluate)
-            self.run.log(step, "test", self.test)
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in self.test.items())
-            self.progress.line(f"step {step}: {shown}")
-        if self.draw and self.run.main and self.due(step, self.config.sample_every):
-            with self.clock.timing("evaluation"), evaluating(self.model), torch.no_grad():
-                self.run.picture(step, "samples", self.draw(self.model))
-
-    def _over_processes(self, values: dict[str, float]) -> dict[str, float]:
-        """Means over all processes: each has seen its own part of the batch."""
-        numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=self.accelerator.device)
-        return dict(zip(values, self.accelerator.reduce(numbers, "mean").tolist(), strict=True))
-
-    def best(self, step: int, criterion: str, before: Best | None) -> Best | None:
-        """The step with its value of the criterion, if it was evaluated and is the best so far."""
-        value = self.test.get(criterion, math.nan) if self.due(step, self.interval) else math.nan
-        return Best(step, value) if value < (before.value if before else math.inf) else None
-
-    def over(self, step: int, best: Best | None) -> bool:
-        """Whether the run is at its end: the last step, or patience run out.
-
-        It follows from the step and the best one alone, both of which a checkpoint holds.
-        """
-        waited = step // self.interval - (best.step // self.interval if best else 0)
-        return step >= self.config.steps or 0 < self.config.patience <= waited
-
-
-def run_evaluation(model: Pretrained, accelerator: Accelerator, evaluate: Evaluate) -> dict[str, float]:
-    """Metrics of a model on the test split, in evaluation mode and without gradients."""
-    with evaluating(model), torch.no_grad(), accelerator.autocast():
-        return evaluate(model, accelerator)
 
 
 def _parts(batch: Batch, count: int) -> Iterator[tuple[Batch, bool]]:

@@ -66,6 +66,7 @@ class TransformerPrior(AutoregressiveModel):
 
     kind = "transformer-prior"
     config_class = TransformerPriorConfig
+    can_be_sharded = True
     config: TransformerPriorConfig
 
     def __init__(self, config: TransformerPriorConfig) -> None:

@@ -1,21 +1,26 @@
-"""One training of each stage, on however many processes torchrun starts: ``python -m tests.processes FOLDER``.
+"""One training of each stage, on however many processes torchrun starts: ``python -m tests.processes FOLDER PARTS``.
 
 What it writes can be compared with what one process writes: metrics, the model, and every process's codebook.
+Behind the parts may stand the stages, if not all, and ``sharded`` where the processes share out the weights.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
 
 from pixel_baselines import GatedPixelCNN, GatedPixelCNNConfig
+from rasterwise.autoregressive import AutoregressiveModel
 from rasterwise.command_line import leave_process_group
 from rasterwise.files import save_tensors
 from rasterwise.grid import Grid
-from rasterwise.likelihood_training import LikelihoodObjective
+from rasterwise.likelihood_training import LikelihoodObjective, evaluate_likelihood
 from rasterwise.runs import RunFolder
+from rasterwise.sharding import whole
 from rasterwise.splits import tensor_split
 from rasterwise.training import Objective, TrainingConfig, start_accelerator, train
 from stage1_vqvae import VQVAE, VQVAEConfig
@@ -67,16 +72,38 @@ def pictures() -> torch.Tensor:
 STAGES = {"vqvae": vqvae, "prior": prior, "pixel": pixel}
 
 
-def run(folder: Path, accumulate: int) -> None:
-    """Train every stage into a folder of its own."""
-    for name, build in STAGES.items():
+def shard(accelerator: Accelerator) -> None:
+    """What Accelerate's FSDP configuration sets on GPUs: it never shards on CPUs, though torch does."""
+    state = accelerator.state
+    state.distributed_type = DistributedType.FSDP
+    state.fsdp_plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=["LlamaDecoderLayer"],
+    )
+
+
+def evaluate(model: Any, accelerator: Accelerator) -> dict[str, float]:
+    """Every one of 21 grids once, where the model has a likelihood."""
+    if not isinstance(model, AutoregressiveModel):
+        return {}
+    metrics = evaluate_likelihood(model, tensor_split(random_symbols(GRID, 21)), accelerator, batch_size=4)
+    assert metrics["items"] == 21
+    return {"nll_nats": metrics["nll_nats"]}
+
+
+def run(folder: Path, accumulate: int, stages: list[str], sharded: bool) -> None:
+    """Train stages, each into a folder of its own, or go on with what is there."""
+    for name in stages:
         config = TrainingConfig(
-            steps=STEPS, batch_size=8, accumulate=accumulate, warmup_steps=5, evaluate_every=1, save_every=STEPS,
-            device="cpu",
+            steps=STEPS, batch_size=8, accumulate=accumulate, warmup_steps=5, log_every=1, evaluate_every=10,
+            save_every=STEPS - 1, device="cpu",
         )  # fmt: skip
         accelerator = start_accelerator(config)
+        if sharded:
+            shard(accelerator)
         torch.manual_seed(0)
-        objective = build()
+        objective = STAGES[name]()
         path = folder / name
         path.mkdir(parents=True, exist_ok=True)
         train(
@@ -85,10 +112,12 @@ def run(folder: Path, accumulate: int) -> None:
             config,
             RunFolder(path, main=accelerator.is_main_process),
             accelerator,
-            evaluate=lambda model, _: {},
+            evaluate=evaluate,
         )
         state = {
-            key: value for key, value in objective.model.state_dict().items() if value.is_floating_point()
+            key: whole(value)
+            for key, value in objective.model.state_dict().items()
+            if value.is_floating_point()
         }
         save_tensors(state, path / f"process-{accelerator.process_index}.safetensors")
         accelerator.wait_for_everyone()
@@ -96,5 +125,7 @@ def run(folder: Path, accumulate: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(Path(sys.argv[1]), int(sys.argv[2]))
+    words = sys.argv[3:]
+    chosen = [stage for stage in STAGES if stage in words] or list(STAGES)
+    run(Path(sys.argv[1]), int(sys.argv[2]), chosen, "sharded" in words)
     leave_process_group()

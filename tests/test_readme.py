@@ -12,14 +12,21 @@ from pipeline.cli import main as rasterwise
 from tests.conftest import Folders
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+TINY_COMPARISON = [
+    *("--models", "gated-pixelcnn", "--resolutions", "4", "--budget", "2steps"),
+    *("--samples", "16", "--sample-batch", "16", "--test-images", "16", "--naive-sites", "1"),
+]
 FEWER_STEPS = ["--steps=4", "--batch-size=8", "--evaluate-every=4"]
 
 # What other tests run: the installation (by .ci/run), the tests themselves, and the quickstart (test_quickstart).
 ELSEWHERE = {'pip install -e ".[dev]" && pytest', "pip install -e . && rasterwise quickstart"}
 # Run in two processes by test_cli, test_encoding and test_generate.
-UNDER_TORCHRUN = tuple(
-    f"torchrun --nproc_per_node 2 -m {module} "
-    for module in ("stage1_vqvae.train", "pipeline.encode", "-- pipeline.cli sample")
+WITH_LAUNCHERS = (
+    *(
+        f"torchrun --nproc_per_node 2 -m {module} "
+        for module in ("stage1_vqvae.train", "pipeline.encode", "-- pipeline.cli sample")
+    ),
+    "accelerate launch --config_file fsdp.yaml -m stage2_prior.train ",
 )
 
 
@@ -44,17 +51,32 @@ def test_commands_and_python(folders: Folders, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("pipeline.classifier.STEPS_AT_LEAST", 20)
     ran = 0
     for command in commands():
-        if command in ELSEWHERE or command.startswith(UNDER_TORCHRUN):
+        if command in ELSEWHERE or command.startswith(WITH_LAUNCHERS):
             continue
         words = shlex.split(command)
         assert words[0] == "rasterwise", command
         if words[1] == "train":
             words += FEWER_STEPS
+        if words[1] == "compare":
+            words += TINY_COMPARISON
         assert rasterwise(words[1:]) == 0, command
         ran += 1
     assert ran >= 6
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), {})
+
+
+def test_accelerate_knows_the_configuration(tmp_path: Path) -> None:
+    """The YAML of the README opens, and every FSDP key of it is a flag of Accelerate's launcher."""
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    (block,) = blocks("yaml")
+    (tmp_path / "fsdp.yaml").write_text(block)
+    config = load_config_from_file(str(tmp_path / "fsdp.yaml"))
+    assert config.distributed_type == "FSDP"
+    flags = launch_command_parser()._option_string_actions
+    assert {f"--{key}" for key in config.fsdp_config} <= flags.keys()
 
 
 def test_pictures_and_links_are_there() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,26 +14,31 @@ import torch
 from rasterwise.files import load_tensors
 from tests.processes import STAGES, STEPS
 
+ONE = [sys.executable, "-m", "tests.processes"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *ONE[1:]]
 
-def losses(run: Path) -> dict[str, list[float]]:
+
+def run(command: list[str], *arguments: object) -> None:
+    done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def metrics(run: Path, split: str) -> dict[str, list[float]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    train = [line for line in lines if line["split"] == "train"]
-    assert [line["step"] for line in train] == list(range(1, STEPS + 1))
-    return {name: [line[name] for line in train] for name in train[0] if name not in ("step", "split")}
+    chosen = [line for line in lines if line["split"] == split]
+    assert chosen[-1]["step"] == STEPS
+    assert split == "test" or len(chosen) == STEPS
+    return {name: [line[name] for line in chosen] for name in chosen[0] if name not in ("step", "split")}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_processes_do_what_one_does(accumulate: int, tmp_path: Path) -> None:
     """At the same global batch: the losses of 50 steps to 1e-5, and the same weights and codebooks on both."""
-    one = [sys.executable, "-m", "tests.processes", str(tmp_path / "one"), "1"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    two = [*torchrun, "-m", "tests.processes", str(tmp_path / "two"), str(accumulate)]
-    for command in (one, two):
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
+    run(ONE, tmp_path / "one", 1)
+    run(TWO, tmp_path / "two", accumulate)
     for stage in STAGES:
-        alone, shared = losses(tmp_path / "one" / stage), losses(tmp_path / "two" / stage)
+        alone, shared = (metrics(tmp_path / folder / stage, "train") for folder in ("one", "two"))
         assert alone.keys() == shared.keys()
         for name in alone.keys() - {"psnr_db"}:  # the mean of two logarithms is not that of the mean
             assert shared[name] == pytest.approx(alone[name], rel=1e-5, abs=1e-5), (stage, name)
@@ -42,3 +48,25 @@ def test_two_processes_do_what_one_does(accumulate: int, tmp_path: Path) -> None
         for name, tensor in load_tensors(tmp_path / "one" / stage / "process-0.safetensors").items():
             assert torch.equal(first[name], second[name]), (stage, name)
             torch.testing.assert_close(first[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_share_out_the_weights(tmp_path: Path) -> None:
+    """FSDP: what one process does, saved whole; a checkpoint is an ordinary one, and goes on bit for bit."""
+    run(ONE, tmp_path / "one", 1, "prior")
+    run(TWO, tmp_path / "two", 2, "prior", "sharded")
+    alone, shared = tmp_path / "one" / "prior", tmp_path / "two" / "prior"
+    for split in ("train", "test"):
+        expected, actual = metrics(alone, split), metrics(shared, split)
+        for name in expected:
+            assert actual[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-5), (split, name)
+    model, last = "model/model.safetensors", f"checkpoints/step-{STEPS:08d}"
+    for file in (model, "model-best/model.safetensors", f"{last}/state.safetensors"):
+        whole, again = load_tensors(alone / file), load_tensors(shared / file)
+        assert whole.keys() == again.keys()
+        for name in whole.keys() - {"random_states"}:
+            torch.testing.assert_close(again[name], whole[name], rtol=1e-3, atol=1e-4)
+    before = (shared / model).read_bytes()
+    shutil.rmtree(shared / last)
+    run(TWO, tmp_path / "two", 2, "prior", "sharded")
+    assert (shared / model).read_bytes() == before
