@@ -67,7 +67,7 @@ def gated_pixelcnn_cpu() -> TrainPixel[Any]:
 
 
 def pixelcnn_pp_cpu() -> TrainPixel[Any]:
-    """Not yet run.
+    """81.33 ± 0.20 nats, in 11 minutes on one core.
 
     ``rasterwise train pixel --recipe mnist-dynamic-cpu --model pixelcnn-pp --dataset DATA``
     """
@@ -78,7 +78,7 @@ def pixelcnn_pp_cpu() -> TrainPixel[Any]:
 
 
 def row_lstm_cpu() -> TrainPixel[Any]:
-    """Not yet run.
+    """85.68 ± 0.21 nats, in 10 minutes on one core.
 
     ``rasterwise train pixel --recipe mnist-dynamic-cpu --model row-lstm --dataset DATA``
     """
@@ -89,7 +89,7 @@ def row_lstm_cpu() -> TrainPixel[Any]:
 
 
 def diagonal_bilstm_cpu() -> TrainPixel[Any]:
-    """Not yet run.
+    """85.16 ± 0.21 nats, in 7 minutes on one core.
 
     ``rasterwise train pixel --recipe mnist-dynamic-cpu --model diagonal-bilstm --dataset DATA``
     """
@@ -100,7 +100,7 @@ def diagonal_bilstm_cpu() -> TrainPixel[Any]:
 
 
 def image_gpt_cpu() -> TrainPixel[Any]:
-    """Not yet run.
+    """85.83 ± 0.21 nats, in 40 minutes on one core.
 
     ``rasterwise train pixel --recipe mnist-dynamic-cpu --model image-gpt --dataset DATA``
     """
