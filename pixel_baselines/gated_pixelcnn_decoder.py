@@ -86,6 +86,7 @@ class GatedPixelCNNDecoder(RowDecoder):
             maps = [layer.spatial.weight[:, :, 0, 0] for layer in model.layers if layer.spatial is not None]
             weights = torch.stack(maps).unflatten(1, (2, -1)) * self.twice[:, None]
             self.spatial_matrix = weights.flatten(0, 2).T.contiguous()
+            self.next_row = torch.zeros(1, dtype=torch.int64, device=spatial.device)
 
     def _views(self, model: GatedPixelCNN) -> list[tuple[Any, ...]]:
         """For every step of a row, the views that it reads and writes and the weights between them."""
@@ -133,10 +134,11 @@ class GatedPixelCNNDecoder(RowDecoder):
                 steps.append((channel, sums[channel], *sums[channel].chunk(2, 1), layers))
         return steps
 
-    def _begin_row(self, row: int) -> None:
+    def _begin_row(self) -> None:
         biases = self.biases
         if self.spatial_rows is not None:
-            told = self.spatial_rows[row] @ self.spatial_matrix
+            told = self.spatial_rows.index_select(0, self.next_row)[0] @ self.spatial_matrix
+            self.next_row.add_(1)
             biases = biases + told.unflatten(-1, biases.shape[2:])
         reach = self.input_reach
         for index, (source, matrix, sums) in enumerate(

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rasterwise.attention_cache import AttentionCache, BucketedCache
 from rasterwise.autoregressive import Decoder
 from rasterwise.condition import Condition
+from rasterwise.walk import Stretch
 
 if TYPE_CHECKING:
     from pixel_baselines.image_gpt import Block, ImageGPT
@@ -51,16 +53,12 @@ class ImageGPTDecoder(Decoder):
         self.layers = [_layer_weights(block) for block in model.blocks]  # type: ignore[arg-type]
         self.head = _after_norm(model.head.weight, model.norm.weight)
         self.symbol_vectors = model.symbol.weight.detach()
-        self.position_vectors = model.position.detach().unbind(0)
+        self.position_vectors = model.position.detach()
 
         def empty(*shape: int) -> Tensor:
             return torch.empty(shape, dtype=model.head.weight.dtype, device=model.device)
 
-        cache = empty(config.depth, 2, rows, self.grid.size, head_width)
-        self.keys, self.values = cache[:, 0].transpose(2, 3), cache[:, 1]
-        self.entries = cache.unbind(3)  # each (depth, 2, rows, head width)
-        self.scores, self.attention = empty(rows * self.grid.size), empty(rows * self.grid.size)
-
+        self.cache = AttentionCache(empty(config.depth, 2, rows, self.grid.size, head_width))
         self.stream = empty(batch_size, config.width)
         self.normed = empty(batch_size, config.width)
         self.square_sum, self.floor = empty(batch_size, 1, 1), empty(batch_size, 1, 1)
@@ -69,10 +67,15 @@ class ImageGPTDecoder(Decoder):
         self.query = self.qkv.view(rows, 3, head_width)[:, :1]
         self.new_entry = self.qkv.view(rows, 3, head_width)[:, 1:].transpose(0, 1)
         self.mixed = empty(batch_size, config.width)
+        self.mixed_heads = self.mixed.view(rows, 1, head_width)
         self.hidden = empty(batch_size, self.layers[0].mlp_in.shape[1])
 
-        self.stream.copy_(model.start_vectors(batch_size, condition)).add_(self.position_vectors[0])
+        self.stream.copy_(model.start_vectors(batch_size, condition))
         self.entered = False  # whether the stream has passed the layers, its keys and values in the cache
+
+    def for_replay(self) -> list[Stretch]:
+        self.cache = bucketed = BucketedCache(self.cache.memory)
+        return bucketed.stretches
 
     @torch.no_grad()
     def _logits(self) -> Tensor:
@@ -85,27 +88,17 @@ class ImageGPTDecoder(Decoder):
             return
         self._enter()  # also where nobody asked for this site's logits, later sites attend to it
         torch.index_select(self.symbol_vectors, 0, symbols, out=self.stream)
-        self.stream.add_(self.position_vectors[self.index + 1])
         self.entered = False
 
     def _enter(self) -> None:
         """Take the stream of the current site through the layers."""
         if self.entered:
             return
-        filled = self.index + 1
-        rows, _, head_width = self.query.shape
-        keys = self.keys.narrow(3, 0, filled).unbind(0)
-        values = self.values.narrow(2, 0, filled).unbind(0)
-        entries = self.entries[self.index].unbind(0)
-        scores = self.scores[: rows * filled].view(rows, 1, filled)
-        attention = self.attention[: rows * filled].view(rows, 1, filled)
-        mixed = self.mixed.view(rows, 1, head_width)
-        for weights, key, value, entry in zip(self.layers, keys, values, entries, strict=True):
+        self.cache.go_to(self.index)
+        self.stream.add_(self.cache.row_of(self.position_vectors))
+        for layer, weights in enumerate(self.layers):
             torch.addmm(weights.qkv_bias, self._normalised(), weights.qkv, out=self.qkv)
-            entry.copy_(self.new_entry)
-            torch.bmm(self.query, key, out=scores)
-            torch.softmax(scores, -1, out=attention)
-            torch.bmm(attention, value, out=mixed)
+            self.cache.attend(layer, self.query, self.new_entry, self.mixed_heads)
             self.stream.addmm_(self.mixed, weights.attention_out).add_(weights.attention_out_bias)
             torch.addmm(weights.mlp_in_bias, self._normalised(), weights.mlp_in, out=self.hidden)
             F.silu(self.hidden, inplace=True)

@@ -14,6 +14,7 @@ from pixel_baselines.channel_masks import channel_groups
 from pixel_baselines.pixel_rnn import PixelRNN, RecurrentLayer
 from rasterwise.autoregressive import Decoder
 from rasterwise.condition import Condition
+from rasterwise.walk import Stretch
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,10 @@ class PixelRNNDecoder(Decoder):
             output_weight=weights[1],
             next_map=next_map[:, group],
         )
+
+    def for_replay(self) -> list[Stretch]:
+        row_size = self.grid.width * self.grid.channels
+        return [Stretch(row_size, 1), Stretch(row_size, self.grid.height - 1)]  # the first does less
 
     @torch.no_grad()
     def _logits(self) -> Tensor:

@@ -13,6 +13,7 @@ from pixel_baselines.masked_conv import CausalConv2d, SoftmaxHead, SymbolEmbeddi
 from rasterwise.autoregressive import Decoder
 from rasterwise.condition import Condition
 from rasterwise.grid import Grid
+from rasterwise.walk import Stretch
 
 if TYPE_CHECKING:
     from pixel_baselines.pixelcnn import PixelCNN
@@ -47,12 +48,15 @@ class RowDecoder(Decoder):
         ]
         self.next_logits: Tensor | None = None
 
+    def for_replay(self) -> list[Stretch]:
+        return [Stretch(period=self.row_size, repeats=self.grid.height)]
+
     @torch.no_grad()
     def _logits(self) -> Tensor:
         if self.next_logits is None:
             step = self.index % self.row_size
             if step == 0:
-                self._begin_row(self.index // self.row_size)
+                self._begin_row()
             self.next_logits = self._step(step)
         return self.next_logits
 
@@ -66,7 +70,7 @@ class RowDecoder(Decoder):
             self._end_row()
 
     @abstractmethod
-    def _begin_row(self, row: int) -> None: ...
+    def _begin_row(self) -> None: ...
 
     @abstractmethod
     def _step(self, step: int) -> Tensor:
@@ -233,7 +237,7 @@ class PixelCNNDecoder(RowDecoder):
                 steps.append((channel, first, blocks))
         return steps
 
-    def _begin_row(self, row: int) -> None:
+    def _begin_row(self) -> None:
         windows = row_windows(self.inputs[:, :-1], self.input_reach)
         torch.add(windows @ self.input_above_matrix, self.input_bias, out=self.input_above)
         windows = row_windows(self.rows[:, :, :-1], self.reach).flatten(1, 2)

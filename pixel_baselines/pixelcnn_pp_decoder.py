@@ -23,6 +23,7 @@ from pixel_baselines.logistic_mixture import MixtureWalk
 from pixel_baselines.shifted_conv import DownRightShiftedUpsample, DownShiftedUpsample, WeightNormConv2d
 from rasterwise.autoregressive import Decoder
 from rasterwise.condition import Condition
+from rasterwise.walk import Stretch
 
 if TYPE_CHECKING:
     from pixel_baselines.pixelcnn_pp import GatedBlock, Level, PixelCNNPP, TwoStreamBlock
@@ -330,8 +331,14 @@ class PixelCNNPPDecoder(Decoder):
         spans = list(zip(starts, ends, strict=True))
         self.tables = [features[:, start:end].contiguous() for start, end in spans]
         self.places = [[place[:, start:end] for start, end in spans] for place in self.first_left.inputs]
+        self.rows_a_period = 2 ** (model.config.resolutions - 1)  # of which the coarsest resolution has one
         self.walk: MixtureWalk | None = None
         self.next_logits: Tensor | None = None
+
+    def for_replay(self) -> list[Stretch]:
+        row_size = self.grid.width * self.grid.channels
+        periods, rest = divmod(self.grid.height, self.rows_a_period)
+        return [Stretch(self.rows_a_period * row_size, periods), *[Stretch(row_size, 1)] * rest]
 
     @torch.no_grad()
     def _logits(self) -> Tensor:

@@ -6,6 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -20,6 +21,7 @@ from rasterwise.parallel_sampling import ParallelSamples, sample_by_fixed_point
 from rasterwise.pretrained import Pretrained
 from rasterwise.sampling import Sampling, guided
 from rasterwise.sampling_plan import SamplingPlan
+from rasterwise.walk import Stretch, recorder_for, walk_to_the_end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,18 @@ class Decoder(ABC):
         """``push`` without its checks, which wait for the device: for symbols that are known to fit."""
         self._push(symbols)
         self.index += 1
+
+    def for_replay(self) -> list[Stretch]:
+        """Make ready, before the first symbol, for a walk that is recorded; say where it repeats itself.
+
+        A period may hang on where it is through the content of tensors alone: a recording holds the host's
+        numbers and views as they were. A decoder that says nothing else repeats nothing.
+        """
+        return [Stretch(period=1, repeats=1)] * self.grid.size
+
+    def skip(self, count: int) -> None:
+        """Count symbols that a replay has pushed."""
+        self.index += count
 
     def _check_not_done(self) -> None:
         if self.index >= self.grid.size:
@@ -193,6 +207,7 @@ class AutoregressiveModel(Pretrained):
         rows: Tensor | None = None,
         batch_size: int = 64,
         progress: Callable[[float, int], None] | None = None,
+        replay: bool = True,
     ) -> Tensor:
         """Draw grids of symbols, or complete grids that are partly known.
 
@@ -211,6 +226,8 @@ class AutoregressiveModel(Pretrained):
             batch_size: How many are drawn at once; bounds the memory.
             progress: Called as the walk goes with (pictures drawn so far, counted by their symbols;
                 pictures in all).
+            replay: On CUDA, record what repeats itself as a graph and replay it; False dispatches every
+                operation from the host. Elsewhere nothing is recorded. The pictures are the same.
 
         Returns:
             int64 ``(n, C, H, W)``, or R of them, on the model's device.
@@ -222,19 +239,20 @@ class AutoregressiveModel(Pretrained):
             self.grid, n, condition, sampling=sampling, known=known, mask=mask,
             generator=generator, rows=rows, batch_size=batch_size, device=self.device,
         )  # fmt: skip
+        record = recorder_for(self.device) if replay else None
+
+        def report(before: int, size: int, count: int) -> None:
+            if progress:
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)  # what is queued is not yet drawn
+                progress(before + size * count / self.grid.size, len(plan))
+
         drawn = []
         with evaluating(self):
             for start in range(0, len(plan), plan.batch_size):
                 part = plan[start : start + plan.batch_size]
-                decoder = self._sampling_decoder(part)
-                sequence = torch.empty(len(part), self.grid.size, dtype=torch.int64, device=self.device)
-                for index in range(self.grid.size):
-                    symbols = part.draw(decoder.logits(), index)
-                    sequence[:, index] = symbols
-                    decoder.advance(symbols)
-                    if progress:
-                        progress(start + len(part) * (index + 1) / self.grid.size, len(plan))
-                drawn.append(sequence)
+                decoder, told = partial(self._sampling_decoder, part), partial(report, start, len(part))
+                drawn.append(walk_to_the_end(decoder, part, record, told))
         return self.grid.unflatten(torch.cat(drawn))
 
     @torch.no_grad()
@@ -303,6 +321,13 @@ class GuidedDecoder(Decoder):
 
     def _push(self, symbols: Tensor) -> None:
         self.both.advance(symbols.repeat(2))
+
+    def for_replay(self) -> list[Stretch]:
+        return self.both.for_replay()
+
+    def skip(self, count: int) -> None:
+        super().skip(count)
+        self.both.skip(count)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class SamplingPlan:
         noise: float64 ``(n, N)`` in ``[0, 1)``: a number for every symbol. For Gumbel noise int64 ``(n, 1)``: a
             seed for every picture.
         batch_size: How many are drawn at once.
-        size: Symbols a picture (N).
+        places: int64 ``(N,)``: which symbols of a picture they are, 0 to N − 1 in raster order.
 
     Example:
         >>> plan = SamplingPlan.of(Grid(1, 2, 2, 5), 3, generator=torch.Generator().manual_seed(0))
@@ -40,7 +40,7 @@ class SamplingPlan:
     known: Tensor | None
     noise: Tensor
     batch_size: int
-    size: int
+    places: Tensor
 
     @classmethod
     def of(
@@ -79,7 +79,7 @@ class SamplingPlan:
             _known_sequence(grid, n, known, mask, device),
             noise.to(device),
             batch_size,
-            grid.size,
+            torch.arange(grid.size, device=device),
         )
         if rows is None:
             return plan
@@ -91,13 +91,20 @@ class SamplingPlan:
         return len(self.noise)
 
     def __getitem__(self, rows: slice | Tensor) -> SamplingPlan:
-        return SamplingPlan(
-            self.sampling,
-            None if self.condition is None else self.condition[rows],
-            None if self.known is None else self.known[rows],
-            self.noise[rows],
-            self.batch_size,
-            self.size,
+        return replace(
+            self,
+            condition=None if self.condition is None else self.condition[rows],
+            known=None if self.known is None else self.known[rows],
+            noise=self.noise[rows],
+        )
+
+    def at(self, places: Tensor) -> SamplingPlan:
+        """The plan of some places alone, int64 ``(T,)`` on its device; the host never reads which."""
+        return replace(
+            self,
+            known=None if self.known is None else self.known.index_select(1, places),
+            noise=self.noise if self.sampling.noise == "gumbel" else self.noise.index_select(1, places),
+            places=places,
         )
 
     def draw(self, logits: Tensor, at: int | slice) -> Tensor:
@@ -105,15 +112,14 @@ class SamplingPlan:
 
         Args:
             logits: ``(n, K)``, or ``(n, T, K)`` for a slice of T places; guidance is in them already.
-            at: Which of the N symbols in raster order.
+            at: Which of the plan's places, by their order.
 
         Returns:
             int64 ``(n,)`` or ``(n, T)``.
         """
         probabilities = self.sampling.probabilities(logits)
         if self.sampling.noise == "gumbel":
-            places = torch.arange(self.size, device=logits.device)[at]
-            symbols = draw_by_gumbel(probabilities, self.noise[:, 0], places)
+            symbols = draw_by_gumbel(probabilities, self.noise[:, 0], self.places[at])
         else:
             symbols = draw(probabilities, self.noise[:, at])
         if self.known is None:

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from rasterwise.attention_cache import AttentionCache, BucketedCache
 from rasterwise.autoregressive import Decoder
 from rasterwise.condition import Condition
+from rasterwise.walk import Stretch
 
 if TYPE_CHECKING:
     from stage2_prior.transformer import TransformerPrior
@@ -55,11 +57,7 @@ class TransformerDecoder(Decoder):
         def empty(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.empty(shape, dtype=dtype, device=model.device)
 
-        cache = empty(len(self.layers), 2, rows, self.grid.size, head_width)
-        self.keys, self.values = cache[:, 0].transpose(2, 3), cache[:, 1]
-        self.entries = cache.unbind(3)  # each (depth, 2, rows, head width)
-        self.scores, self.attention = empty(rows * self.grid.size), empty(rows * self.grid.size)
-
+        self.cache = AttentionCache(empty(len(self.layers), 2, rows, self.grid.size, head_width))
         self.stream = model.start(model.class_index(condition, batch_size))
         self.stream_row, self.stream_column = self.stream[:, None], self.stream[:, :, None]
         self.normed = empty(batch_size, width)
@@ -73,9 +71,14 @@ class TransformerDecoder(Decoder):
         self.turned = self.qkv if turned_dtype == dtype else empty(rows, 3, head_width, dtype=turned_dtype)
         self.pairs = torch.view_as_complex(self.turned.view(rows, -1, 2))
         self.mixed = empty(batch_size, width)
+        self.mixed_heads = self.mixed.view(rows, 1, head_width)
         self.gate_up = empty(batch_size, self.layers[0].gate_up.shape[1])
         self.gate, self.up = self.gate_up.chunk(2, 1)
         self.entered = False  # whether the stream has passed the layers, its keys and values in the cache
+
+    def for_replay(self) -> list[Stretch]:
+        self.cache = bucketed = BucketedCache(self.cache.memory)
+        return bucketed.stretches
 
     @torch.no_grad()
     def _logits(self) -> Tensor:
@@ -94,22 +97,12 @@ class TransformerDecoder(Decoder):
         """Take the stream of the current site through the layers."""
         if self.entered:
             return
-        filled = self.index + 1
-        rows, _, head_width = self.query.shape
-        keys = self.keys.narrow(3, 0, filled).unbind(0)
-        values = self.values.narrow(2, 0, filled).unbind(0)
-        entries = self.entries[self.index].unbind(0)
-        scores = self.scores[: rows * filled].view(rows, 1, filled)
-        attention = self.attention[: rows * filled].view(rows, 1, filled)
-        mixed, qkv = self.mixed.view(rows, 1, head_width), self.qkv.view(self.batch_size, -1)
-        turn = self.turns[self.index]
-        for weights, key, value, entry in zip(self.layers, keys, values, entries, strict=True):
+        self.cache.go_to(self.index)
+        turn, qkv = self.cache.row_of(self.turns), self.qkv.view(self.batch_size, -1)
+        for layer, weights in enumerate(self.layers):
             torch.mm(self._normalised(), weights.qkv, out=qkv)
             self._turn(turn)
-            entry.copy_(self.new_entry)
-            torch.bmm(self.query, key, out=scores)
-            torch.softmax(scores, -1, out=attention)
-            torch.bmm(attention, value, out=mixed)
+            self.cache.attend(layer, self.query, self.new_entry, self.mixed_heads)
             self.stream.addmm_(self.mixed, weights.attention_out)
             torch.mm(self._normalised(), weights.gate_up, out=self.gate_up)
             F.silu(self.gate, inplace=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,6 +19,9 @@ from rasterwise.condition import Condition
 from rasterwise.errors import InputError
 from rasterwise.grid import Grid
 from rasterwise.sampling import Sampling
+from rasterwise.sampling_plan import SamplingPlan
+from rasterwise.walk import walk
+from tests.recording import OneDevice, recorded_by_doing, replaying
 
 CLASSES = ("a", "b", "c")
 
@@ -160,6 +163,51 @@ class AutoregressiveSuite(ABC):
             assert torch.equal(drawn.symbols, walked)
             assert drawn.evaluations.shape == (3,)
             assert 1 <= drawn.evaluations.min() <= drawn.evaluations.max() <= grid.size
+
+    # Of several periods of every model, and a rest.
+    @pytest.mark.parametrize("tall", [Grid(1, 13, 2, 5), Grid(3, 13, 1, 4)], ids=str)
+    def test_replayed_sample_is_plain_sample(self, tall: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A walk that is recorded and replayed draws the same symbols, in whatever way they are drawn."""
+        monkeypatch.setattr("rasterwise.attention_cache.BUCKET", 8)
+        model = randomized(self.build(tall, CLASSES))
+        known, mask = random_symbols(tall, 3), torch.zeros(tall.shape, dtype=torch.bool)
+        mask[:, 3:9, -1] = True
+        told, completion = {"condition": random_condition(3)}, {"known": known, "mask": mask}
+        ways: list[dict[str, Any]] = [
+            {"n": 1, "sampling": Sampling(0.8, top_k=3, top_p=0.9)},
+            {"n": 3, "sampling": Sampling(guidance=1.5), "batch_size": 2} | told | completion,
+            {"n": 3, "sampling": Sampling(noise="gumbel")} | told | completion,
+        ]
+        for way in ways:
+            plain = model.sample(**way, generator=torch.Generator().manual_seed(5))
+            with replaying() as recorder:
+                replayed = model.sample(**way, generator=torch.Generator().manual_seed(5))
+            assert torch.equal(replayed, plain), way
+            assert any(recording.replays > 1 for recording in recorder.recordings)
+
+    @pytest.mark.parametrize(
+        ("small", "sampling"),
+        [
+            (Grid(1, 3, 2, 4), Sampling(0.7, top_k=1, top_p=0.5, guidance=2)),
+            (Grid(3, 2, 1, 4), Sampling(noise="gumbel")),
+        ],
+        ids=str,
+    )
+    def test_recorded_work_stays_on_the_device(
+        self, small: Grid, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A walk that is recorded reads no value on the host and takes no tensor from it."""
+        model = self.build(small, CLASSES).eval().to("meta")
+        untold = torch.zeros(4, dtype=torch.int64, device="meta")
+        monkeypatch.setattr(model, "class_index", lambda condition, batch_size: untold[:batch_size])
+        known, mask = random_symbols(small, 2), torch.ones(small.shape, dtype=torch.bool)
+        plan = SamplingPlan.of(
+            small, 2, random_condition(2), sampling=sampling, known=known, mask=mask, device="meta"
+        )
+        decoder = model._sampling_decoder(plan)
+        sequence = torch.empty(2, small.size, dtype=torch.int64, device="meta")
+        with OneDevice(), torch.no_grad():
+            assert list(walk(decoder, plan, sequence, recorded_by_doing))[-1] == small.size
 
     def test_parallel_sampling_of_independent_symbols(self) -> None:
         """Where no symbol counts for another, one evaluation draws them all and a second one sees it."""

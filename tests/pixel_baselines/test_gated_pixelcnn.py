@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from rasterwise.errors import InputError
 from rasterwise.grid import Grid
 from rasterwise.sampling import Sampling
 from tests.autoregressive_suite import CLASSES, AutoregressiveSuite, random_symbols, randomized
+from tests.recording import replaying
 
 
 class TestGatedPixelCNN(AutoregressiveSuite):
@@ -91,6 +92,19 @@ def test_cached_is_naive_under_a_spatial_condition(grid: Grid, told: str, depth:
     for index, column in enumerate(grid.flatten(symbols).unbind(1)):
         torch.testing.assert_close(decoder.logits(), expected[:, index], rtol=0, atol=1e-10)
         decoder.push(column)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_replayed_rows_are_told_their_own_row_of_the_map(guidance: float) -> None:
+    """A recorded row reads the map where it is, not where it was recorded."""
+    grid = Grid(3, 6, 2, 4)
+    model, condition = spatial_model(grid), Condition(torch.tensor([0, 2, -1]), random_map(grid, 3))
+    arguments: dict[str, Any] = {"condition": condition, "sampling": Sampling(guidance=guidance)}
+    plain = model.sample(3, **arguments, generator=torch.Generator().manual_seed(0))
+    with replaying() as recorder:
+        replayed = model.sample(3, **arguments, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(replayed, plain)
+    assert [recording.replays for recording in recorder.recordings] == [5]
 
 
 def test_a_spatial_condition_counts_and_does_not_leak() -> None:

@@ -47,6 +47,21 @@ def test_decoder_needs_not_be_asked() -> None:
     assert (decoder.logits() - expected).abs().max() < 1e-10
 
 
+@pytest.mark.parametrize("bucket", [1, 5, 64])
+def test_decoder_in_buckets_is_naive(bucket: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made ready for replays, in which a site reads its whole bucket, the logits are the teacher-forced ones."""
+    monkeypatch.setattr("rasterwise.attention_cache.BUCKET", bucket)
+    grid = Grid(3, 3, 4, 8)
+    model, symbols = randomized(small(grid)), random_symbols(grid, 3)
+    with torch.no_grad():
+        expected = grid.flatten(model(symbols))
+    decoder = model.decoder(3)
+    assert sum(stretch.repeats for stretch in decoder.for_replay()) == grid.size
+    for index, column in enumerate(grid.flatten(symbols).unbind(1)):
+        assert (decoder.logits() - expected[:, index]).abs().max() < 1e-10
+        decoder.push(column)
+
+
 def test_dropout_is_for_training_alone() -> None:
     """In evaluation mode a model with dropout is the model without; in training it is not."""
     grid = Grid(1, 3, 4, 5)

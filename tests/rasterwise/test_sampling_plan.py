@@ -48,6 +48,18 @@ def test_a_part_of_a_plan_is_the_plan_of_a_part() -> None:
         assert torch.equal(part.known >= 0, GRID.flatten(mask)[rows])
 
 
+@pytest.mark.parametrize("noise", ["uniform", "gumbel"])
+def test_a_plan_of_some_places_draws_what_the_plan_draws_there(noise: Any) -> None:
+    """Noise and known symbols stay those of the place, whichever places are picked."""
+    mask = torch.rand(5, 1, 2, 3, generator=torch.Generator().manual_seed(1)) < 0.3
+    made = plan(known=KNOWN, mask=mask, sampling=Sampling(noise=noise))
+    logits = torch.randn(5, 6, 4, generator=torch.Generator().manual_seed(2))
+    places = torch.tensor([4, 1, 2])
+    part = made.at(places)
+    assert torch.equal(part.draw(logits[:, places], slice(None)), made.draw(logits, slice(None))[:, places])
+    assert torch.equal(part.draw(logits[:, 1], 1), made.draw(logits[:, 1], 1))
+
+
 def test_at_guidance_0_nothing_is_told() -> None:
     """Scale 0 is the unconditional model, exactly."""
     condition = Condition(torch.arange(5))
