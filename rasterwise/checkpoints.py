@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,14 +83,12 @@ class Checkpoints:
         """Save the run's state after ``step`` steps, whole or not at all, and delete what is not kept."""
         device = self.accelerator.device
         random_states = self.accelerator.gather(_random_state(device)[None].to(device)).cpu()
-        tensors: dict[str, Tensor] = {"random_states": random_states}
-        for name, module in self.modules.items():
-            tensors |= {f"{name}/{key}": whole(value) for key, value in module.state_dict().items()}
         state = self.optimizer.state_dict()
-        for number, values in state["state"].items():
-            tensors |= {
-                f"optimizer/{number}/{key}": whole(torch.as_tensor(value)) for key, value in values.items()
-            }
+        tensors: dict[str, Tensor] = {"random_states": random_states}
+        for name, value in self._tensors(state["state"]):
+            value = whole(value)
+            if self.accelerator.is_main_process:  # off the device at once, where all of it need not fit
+                tensors[name] = value.cpu()
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
@@ -107,6 +105,14 @@ class Checkpoints:
             write_json(pending / STEP_NAME, content)
             write_manifest(pending)
         self._thin_out(step)
+
+    def _tensors(self, optimizer_state: dict[int, dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+        for name, module in self.modules.items():
+            for key, value in module.state_dict().items():
+                yield f"{name}/{key}", value
+        for number, values in optimizer_state.items():
+            for key, value in values.items():
+                yield f"optimizer/{number}/{key}", torch.as_tensor(value)
 
     def load(self, say: Callable[[str], None]) -> int:
         """Restore the newest whole checkpoint; returns its step, 0 where there is none.

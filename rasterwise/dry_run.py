@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -50,10 +50,12 @@ def dry_run(
         The configuration, the trained parameters, the FLOPs of a step (all processes together) and the memory
         of one process in MiB: weights, gradients, AdamW's moments, averaged weights, and the activations of the
         part of a batch that is computed at once. What lives for a moment within a pass, such as the one
-        layer that gradient checkpointing is computing again, comes on top.
+        layer that gradient checkpointing is computing again, comes on top; and where FSDP shards the weights, so
+        do the whole ones that evaluation and saving put together.
     """
     world, rank = accelerator.num_processes, accelerator.process_index
     training.check_processes(world)
+    shards = world if accelerator.distributed_type == DistributedType.FSDP else 1
     objective.to(accelerator.device).train()
     if training.gradient_checkpointing:
         checkpoint_layers(objective.model)
@@ -64,10 +66,10 @@ def dry_run(
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     weights = _bytes([*objective.parameters(), *objective.buffers()])
     memory = {
-        "weights": weights,
-        "gradients": _bytes(trained),
-        "optimizer": 2 * _bytes(trained),
-        "averaged_weights": weights if training.ema_decay else 0,
+        "weights": weights / shards,
+        "gradients": _bytes(trained) / shards,
+        "optimizer": 2 * _bytes(trained) / shards,
+        "averaged_weights": weights / shards if training.ema_decay else 0,
         "activations": costs.activation_bytes,
     }
     memory["total"] = sum(memory.values())
@@ -101,12 +103,12 @@ def extrapolated_costs(objective: Objective, batch: Batch, accelerator: Accelera
 def costs_of(objective: Objective, batch: Batch, accelerator: Accelerator) -> Costs:
     """The costs of a batch, measured."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*objective.parameters(), *objective.buffers())}
-    kept: dict[int, int] = {}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            kept[storage.data_ptr()] = storage
         return tensor
 
     with FlopCounterMode(display=False) as counter:
@@ -114,7 +116,7 @@ def costs_of(objective: Objective, batch: Batch, accelerator: Accelerator) -> Co
             losses = objective(batch)
         losses.total.backward()
     objective.zero_grad()
-    return Costs(int(counter.get_total_flops()), sum(kept.values()))
+    return Costs(int(counter.get_total_flops()), sum(storage.nbytes() for storage in kept.values()))
 
 
 def _unchanged(tensor: Tensor) -> Tensor:

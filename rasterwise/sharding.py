@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TypeVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
+from accelerate.state import PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from rasterwise.errors import InputError
@@ -14,17 +16,48 @@ from rasterwise.pretrained import Pretrained
 Model = TypeVar("Model", bound=Pretrained)
 
 
-def check_sharding(model: Pretrained, accelerator: Accelerator) -> None:
-    """InputError where Accelerate's configuration asks for a sharding that a training does not have.
+def configure_sharding(accelerator: Accelerator) -> None:
+    """Have Accelerate shard as its configuration asks, on CPUs too, in the precision that every training has.
 
-    A model is sharded if it says that it may be: a codebook's statistics and PixelCNN++'s start from the data
-    change weights outside the gradient, which shards would not see.
+    Raises:
+        InputError: The configuration asks for what no training here does.
     """
-    if accelerator.distributed_type != "FSDP":
+    state = accelerator.state
+    if state.distributed_type == DistributedType.MULTI_CPU and parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        if torch.accelerator.is_available():
+            raise InputError("FSDP shards over this machine's GPUs; leave --device cpu out")
+        # Accelerate shards on GPUs alone and would keep whole weights without a word; torch has all it takes.
+        state.fsdp_plugin = FullyShardedDataParallelPlugin()
+        # In both places, as Accelerate does on GPUs: the one is copied over the other again and again.
+        state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+    if state.distributed_type != DistributedType.FSDP:
         return
-    if not accelerator.is_fsdp2:
-        raise InputError("Accelerate's configuration has fsdp_version 1, expected 2")
-    if not model.can_be_sharded:
+    from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy
+
+    plugin = state.fsdp_plugin
+    if plugin.fsdp_version != 2:
+        raise InputError(f"Accelerate's configuration has fsdp_version {plugin.fsdp_version}, expected 2")
+    refused = {
+        "fsdp_offload_params": isinstance(plugin.cpu_offload, CPUOffloadPolicy),
+        # The backward pass would draw other dropout than the forward pass; --gradient-checkpointing does not.
+        "fsdp_activation_checkpointing": plugin.activation_checkpointing,
+        "fsdp_ignored_modules": plugin.ignored_modules,
+    }
+    for name in (name for name, asked in refused.items() if asked):
+        raise InputError(
+            f"Accelerate's configuration has {name}, with which nothing is trained here; leave it out"
+        )
+    # By itself, FSDP casts weights, gradients and losses to the precision: here autocast chooses what is cast.
+    plugin.mixed_precision_policy = MixedPrecisionPolicy()
+
+
+def check_sharding(model: Pretrained, accelerator: Accelerator) -> None:
+    """InputError where weights would be sharded of a model that does not say that they may be.
+
+    A codebook's statistics and PixelCNN++'s start from the data change weights outside the gradient, which
+    shards would not see.
+    """
+    if accelerator.distributed_type == DistributedType.FSDP and not model.can_be_sharded:
         raise InputError(
             f"Accelerate's configuration asks for FSDP, which a {model.kind} is not trained with; use its "
             "multi-GPU configuration (DDP)"
@@ -42,12 +75,13 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def sharded_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor, sharded as another one of its shape is."""
+    """A whole tensor, the same on all processes, sharded as another one of its shape is."""
     if not is_sharded(other) or tensor.shape != other.shape:
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)  # type: ignore[attr-defined]
+    mesh, placements = other.device_mesh, other.placements  # type: ignore[attr-defined]
+    return distribute_tensor(tensor.to(other.device), mesh, placements, src_data_rank=None)
 
 
 def shard_like(module: nn.Module, other: nn.Module) -> None:
@@ -69,7 +103,10 @@ def whole_model(model: Model) -> Model:
         return model
     with torch.random.fork_rng(devices=[]):
         copy = type(model)(model.config)
-    copy.load_state_dict({name: whole(tensor) for name, tensor in model.state_dict().items()})
+    copy.to(next(model.parameters()).device)
+    own = copy.state_dict()
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():  # one by one: all of them and the copy may not fit
+            own[name].copy_(whole(tensor))
     copy.trained_on = model.trained_on
-    device = next(model.parameters()).device
-    return copy.to(device).train(model.training)
+    return copy.train(model.training)

@@ -23,7 +23,7 @@ from rasterwise.outputs import Draw, Evaluate, Outputs, run_evaluation
 from rasterwise.pretrained import Pretrained
 from rasterwise.progress import Progress
 from rasterwise.runs import RunFolder, device_name
-from rasterwise.sharding import check_sharding, shard_like, whole, whole_model
+from rasterwise.sharding import check_sharding, configure_sharding, shard_like, whole, whole_model
 from rasterwise.splits import Batch, Split
 from rasterwise.stopping import stop_on_signal
 
@@ -171,17 +171,20 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     """Accelerate's handle on devices, processes and precision for one run.
 
     Raises:
-        InputError: The device lacks the precision.
+        InputError: The device lacks the precision, or Accelerate's configuration shards as no training here does.
     """
     AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
     mixed = "no" if config.precision == "fp32" else config.precision
-    accelerator = Accelerator(mixed_precision=mixed, cpu=config.device == "cpu")
+    # Where Accelerate is not told that it is on CPUs, it takes torchrun's processes for so many lone ones.
+    cpu = config.device == "cpu" or not torch.accelerator.is_available()
+    accelerator = Accelerator(mixed_precision=mixed, cpu=cpu)
     if mixed == "fp16" and accelerator.device.type == "cpu":
         # Accelerate knows no fp16 on CPUs and would train in float32 without a word; torch has all it takes.
         accelerator.native_amp = True
         accelerator.scaler = torch.amp.GradScaler("cpu")
     if mixed == "bf16" and accelerator.device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise InputError(f"{device_name(accelerator.device)} has no bf16; use --precision fp32")
+    configure_sharding(accelerator)
     torch.manual_seed(config.seed + 1_000_003 * accelerator.process_index)
     return accelerator
 
@@ -255,7 +258,8 @@ def train(
             for part, last in _parts(batch, config.accumulate):
                 objective.more_to_come = not last
                 with contextlib.nullcontext() if last else accelerator.no_sync(wrapped):
-                    losses = wrapped(part)
+                    with accelerator.autocast():
+                        losses = wrapped(part)
                     accelerator.backward(losses.total / config.accumulate)
                 for name, value in losses.shown.items():
                     shown[name] = shown.get(name, torch.zeros_like(value)) + value / config.accumulate

@@ -6,12 +6,13 @@ Behind the parts may stand the stages, if not all, and ``sharded`` where the pro
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
+from accelerate import Accelerator
 
 from pixel_baselines import GatedPixelCNN, GatedPixelCNNConfig
 from rasterwise.autoregressive import AutoregressiveModel
@@ -72,15 +73,13 @@ def pictures() -> torch.Tensor:
 STAGES = {"vqvae": vqvae, "prior": prior, "pixel": pixel}
 
 
-def shard(accelerator: Accelerator) -> None:
-    """What Accelerate's FSDP configuration sets on GPUs: it never shards on CPUs, though torch does."""
-    state = accelerator.state
-    state.distributed_type = DistributedType.FSDP
-    state.fsdp_plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2,
-        auto_wrap_policy="transformer_based_wrap",
-        transformer_cls_names_to_wrap=["LlamaDecoderLayer"],
-    )
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "LlamaDecoderLayer",
+}
+"""What ``accelerate launch`` makes of an FSDP configuration."""
 
 
 def evaluate(model: Any, accelerator: Accelerator) -> dict[str, float]:
@@ -94,14 +93,14 @@ def evaluate(model: Any, accelerator: Accelerator) -> dict[str, float]:
 
 def run(folder: Path, accumulate: int, stages: list[str], sharded: bool) -> None:
     """Train stages, each into a folder of its own, or go on with what is there."""
+    if sharded:
+        os.environ.update(SHARDED)
     for name in stages:
         config = TrainingConfig(
             steps=STEPS, batch_size=8, accumulate=accumulate, warmup_steps=5, log_every=1, evaluate_every=10,
             save_every=STEPS - 1, device="cpu",
         )  # fmt: skip
         accelerator = start_accelerator(config)
-        if sharded:
-            shard(accelerator)
         torch.manual_seed(0)
         objective = STAGES[name]()
         path = folder / name
@@ -114,6 +113,7 @@ def run(folder: Path, accumulate: int, stages: list[str], sharded: bool) -> None
             accelerator,
             evaluate=evaluate,
         )
+        assert accelerator.is_fsdp2 == sharded, "Accelerate's state forgot it on the way"
         state = {
             key: whole(value)
             for key, value in objective.model.state_dict().items()

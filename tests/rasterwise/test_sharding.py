@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch.distributed.fsdp import fully_shard
+from accelerate import DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from pixel_baselines import GatedPixelCNN, GatedPixelCNNConfig
 from rasterwise.errors import InputError
 from rasterwise.grid import Grid
-from rasterwise.sharding import check_sharding, shard_like, sharded_like, whole, whole_model
+from rasterwise.sharding import (
+    check_sharding,
+    configure_sharding,
+    shard_like,
+    sharded_like,
+    whole,
+    whole_model,
+)
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 
 GRID = Grid(1, 3, 3, 4)
@@ -31,21 +41,42 @@ def prior() -> TransformerPrior:
     return TransformerPrior(TransformerPriorConfig(grid=GRID, depth=1, width=8, heads=2, dropout=0.0))
 
 
-class FSDPAccelerator:
-    """As Accelerate's is on GPUs with an FSDP configuration."""
+def configured(**settings: Any) -> Any:
+    """As an accelerator is on GPUs with an FSDP configuration."""
+    plugin = FullyShardedDataParallelPlugin(**settings)
+    return SimpleNamespace(
+        distributed_type=DistributedType.FSDP,
+        state=SimpleNamespace(distributed_type=DistributedType.FSDP, fsdp_plugin=plugin),
+    )
 
-    distributed_type = "FSDP"
 
-    def __init__(self, version: int) -> None:
-        self.is_fsdp2 = version == 2
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fsdp_version": 1}, "has fsdp_version 1, expected 2"),
+        ({"fsdp_version": 2, "cpu_offload": True}, "has fsdp_offload_params"),
+        ({"fsdp_version": 2, "activation_checkpointing": True}, "has fsdp_activation_checkpointing"),
+        ({"fsdp_version": 2, "ignored_modules": "model.start"}, "has fsdp_ignored_modules"),
+    ],
+)
+def test_what_no_training_does_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        configure_sharding(configured(**settings))
+
+
+def test_precision_is_left_to_autocast() -> None:
+    """FSDP's own would cast the loss, too."""
+    accelerator = configured(fsdp_version=2, mixed_precision_policy="bf16")
+    configure_sharding(accelerator)
+    assert accelerator.state.fsdp_plugin.mixed_precision_policy == MixedPrecisionPolicy()
 
 
 def test_only_some_models_are_sharded() -> None:
-    check_sharding(prior(), FSDPAccelerator(2))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="fsdp_version 1, expected 2"):
-        check_sharding(prior(), FSDPAccelerator(1))  # type: ignore[arg-type]
+    check_sharding(prior(), configured(fsdp_version=2))
     with pytest.raises(InputError, match="a gated-pixelcnn is not trained with"):
-        check_sharding(GatedPixelCNN(GatedPixelCNNConfig(grid=GRID, depth=1, width=4)), FSDPAccelerator(2))  # type: ignore[arg-type]
+        check_sharding(
+            GatedPixelCNN(GatedPixelCNNConfig(grid=GRID, depth=1, width=4)), configured(fsdp_version=2)
+        )
 
 
 def test_what_is_whole_stays_as_it_is() -> None:
