@@ -12,11 +12,11 @@ from typing import Any, cast
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.measuring import in_fresh_process, median, seconds_of
 from benchmarks.models import MODELS, SAMPLED, SampledName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
 from rasterwise.autoregressive import AutoregressiveModel, Decoder, evaluating
 from rasterwise.errors import InputError
+from rasterwise.measuring import in_fresh_process, median, seconds_of
 from rasterwise.sampling import Sampling, draw
 
 CPU = torch.device("cpu")

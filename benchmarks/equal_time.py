@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import torch
 
-from benchmarks.measuring import in_fresh_process, median, seconds_of
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
 from pixel_baselines import (
     DiagonalBiLSTM,
@@ -28,6 +27,7 @@ from rasterwise.data import DataConfig, ImageData, open_images
 from rasterwise.errors import InputError
 from rasterwise.grid import Grid
 from rasterwise.likelihood_training import LikelihoodObjective, train_on_images
+from rasterwise.measuring import in_fresh_process, median, seconds_of
 from rasterwise.optimization import parameter_groups
 from rasterwise.progress import Progress
 from rasterwise.runs import RunFolder

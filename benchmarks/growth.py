@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from benchmarks.measuring import DeviceChoice, chosen_device, in_fresh_process, median, seconds_of
 from benchmarks.models import MODELS, SAMPLED, SampledName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
 from benchmarks.sampling import walk
 from rasterwise.autoregressive import AutoregressiveModel, evaluating
 from rasterwise.errors import InputError
+from rasterwise.figures import new_figure, save_figure
+from rasterwise.measuring import DeviceChoice, chosen_device, in_fresh_process, median, seconds_of
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,7 @@ def save_plot(cells: Sequence[Cell], path: Path) -> None:
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("a plot needs matplotlib: pip install 'rasterwise[plots]'") from None
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = new_figure(7, 5)
     axes = figure.subplots()
     for cell in cells:
         label = f"{cell['label']} (exponent {cell['exponent']:.2f})"
@@ -164,14 +160,8 @@ def save_plot(cells: Sequence[Cell], path: Path) -> None:
     axes.loglog(symbols, least * symbols, linestyle="--", color="grey", label="exponent 1")
     axes.set_xlabel("symbols an image")
     axes.set_ylabel("seconds to sample a batch")
-    axes.legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pending = path.with_name(f".{path.name}.pending-{os.getpid()}")
-    try:
-        figure.savefig(pending, format="png", dpi=120)
-        pending.replace(path)
-    finally:
-        pending.unlink(missing_ok=True)
+    axes.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1.01))
+    save_figure(figure, path)
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:

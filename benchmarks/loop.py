@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import median, seconds_of
 from rasterwise.loading import BrokenPictures
+from rasterwise.measuring import median, seconds_of
 from rasterwise.runs import RunFolder
 from rasterwise.splits import Batch, Split
 from rasterwise.training import Objective, TrainingConfig, start_accelerator, train

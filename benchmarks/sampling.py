@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,11 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from benchmarks.measuring import (
+from benchmarks.models import MODELS, SAMPLED, SampledName, Size
+from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
+from rasterwise.autoregressive import AutoregressiveModel, Decoder, evaluating
+from rasterwise.errors import InputError
+from rasterwise.measuring import (
     DeviceChoice,
     PeakMemory,
     chosen_device,
@@ -22,12 +27,9 @@ from benchmarks.measuring import (
     seconds_of,
     with_peak_memory,
 )
-from benchmarks.models import MODELS, SAMPLED, SampledName, Size
-from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
-from rasterwise.autoregressive import AutoregressiveModel, Decoder, evaluating
-from rasterwise.errors import InputError
 from rasterwise.progress import Progress
 from rasterwise.sampling import Sampling, draw
+from rasterwise.walk import recorder_for
 from stage2_prior import TransformerPrior
 
 CacheKind = Literal["dynamic", "static"]
@@ -49,6 +51,7 @@ class SamplingBenchmark:
         threads: CPU threads of torch; 0 for torch's own choice.
         size: stated, or tiny to see that the benchmark works: its figures mean nothing.
         device: auto takes a GPU where there is one.
+        replay: On a GPU, sample by recorded graphs; --no-replay dispatches every operation from the host.
         output: The JSON file, written as the benchmark goes: a stopped run keeps what it has.
         force: Replace the file if it is there.
         json: Print the whole JSON in place of the table.
@@ -61,6 +64,7 @@ class SamplingBenchmark:
     threads: int = 2
     size: Size = "stated"
     device: DeviceChoice = "auto"
+    replay: bool = True
     output: Path = Path("runs/benchmarks/sampling.json")
     force: bool = False
     json: bool = False
@@ -99,9 +103,10 @@ def measure_cell(name: SampledName, batch_size: int, options: SamplingBenchmark)
     """
     device = chosen_device(options.device)
     model = cast(AutoregressiveModel, MODELS[name].build(options.size, device)).eval()
-    work = works(model, batch_size, min(options.naive_sites, model.grid.size))
-    with evaluating(model), torch.no_grad(), Progress(name) as progress:
-        for part in warm_ups(model, batch_size):
+    work = works(model, batch_size, min(options.naive_sites, model.grid.size), options.replay)
+    with evaluating(model), torch.no_grad(), Progress(name) as progress, warnings.catch_warnings():
+        warnings.filterwarnings("error", "sampling without a CUDA graph")  # or "replayed" would not be true
+        for part in warm_ups(model, batch_size, options.replay):
             part()
         memory: dict[str, PeakMemory] = {}
         repeats: list[dict[str, float]] = []
@@ -123,6 +128,7 @@ def measure_cell(name: SampledName, batch_size: int, options: SamplingBenchmark)
         "symbols_an_image": model.grid.size,
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "device": str(device),
+        "replayed": options.replay and recorder_for(model.device) is not None,
         "threads": torch.get_num_threads(),
         **figures(repeats, batch_size, model.grid.size, min(options.naive_sites, model.grid.size)),
         "peak_memory": {
@@ -133,14 +139,16 @@ def measure_cell(name: SampledName, batch_size: int, options: SamplingBenchmark)
     }
 
 
-def works(model: AutoregressiveModel, batch_size: int, naive_sites: int) -> dict[str, Callable[[], object]]:
+def works(
+    model: AutoregressiveModel, batch_size: int, naive_sites: int, replay: bool = True
+) -> dict[str, Callable[[], object]]:
     """What is timed, by name, in the order of a repeat."""
     grid = model.grid
     generator = torch.Generator().manual_seed(0)
     symbols = torch.randint(grid.levels, (batch_size, *grid.shape), generator=generator).to(model.device)
     work: dict[str, Callable[[], object]] = {
         "score": lambda: model.log_prob(symbols),
-        "sample": lambda: model.sample(batch_size, generator=generator, batch_size=batch_size),
+        "sample": lambda: model.sample(batch_size, generator=generator, batch_size=batch_size, replay=replay),
     }
     if isinstance(model, TransformerPrior):
         for what, cache in GENERATE.items():
@@ -150,14 +158,14 @@ def works(model: AutoregressiveModel, batch_size: int, naive_sites: int) -> dict
     return work
 
 
-def warm_ups(model: AutoregressiveModel, batch_size: int) -> list[Callable[[], object]]:
+def warm_ups(model: AutoregressiveModel, batch_size: int, replay: bool = True) -> list[Callable[[], object]]:
     """What is done once, untimed, before the first repeat.
 
     On a CPU a whole row of the cached walk stands for sampling; on a GPU everything runs whole, since graphs
     are captured and kernels compiled for the shapes of the whole walk.
     """
     if model.device.type == "cuda":
-        return list(works(model, batch_size, 1).values())
+        return list(works(model, batch_size, 1, replay).values())
     row = model.grid.width * model.grid.channels
     parts = works(model, batch_size, 0)
     parts["sample"] = lambda: walk(model.decoder(batch_size), row)

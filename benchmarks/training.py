@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.loop import LoopTimes, measure_loop
-from benchmarks.measuring import DeviceChoice, chosen_device, in_fresh_process, median, seconds_of
 from benchmarks.models import MODELS, TRAINED, Benchmarked, ModelName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
 from rasterwise.errors import InputError
+from rasterwise.measuring import DeviceChoice, chosen_device, in_fresh_process, median, seconds_of
 from rasterwise.optimization import parameter_groups
 from rasterwise.progress import Progress
 from rasterwise.splits import tensor_split

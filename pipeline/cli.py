@@ -31,6 +31,13 @@ COMMANDS = {
     "complete": ("pipeline.generate", "main_complete", "keep a part of images and draw the rest"),
     "evaluate": ("pipeline.evaluate", "main", "measure a VQ-VAE or a pipeline on a test split"),
     "plot": ("pipeline.plot", "main", "draw the learning curves of runs"),
+    "compare resolution": (
+        "pipeline.compare.resolution",
+        "main",
+        "pixels against tokens: cost, likelihood and quality as images grow",
+    ),
+    "compare size": ("pipeline.compare.size", "main", "one model's loss as it grows, with power laws"),
+    "compare family": ("pipeline.compare.family", "main", "all models at one resolution and one budget"),
     "probe": ("pipeline.probe", "main", "classify pictures by the features of each layer of an ImageGPT"),
 }
 """Each command with the module and function that run it, and what it does."""
@@ -68,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name in COMMANDS:
             module, function, _ = COMMANDS[name]
             return getattr(importlib.import_module(module), function)(words[count:], f"rasterwise {name}")
-    wanted = " ".join(words[:2]) if words[0] == "train" else words[0]
+    wanted = " ".join(words[:2]) if words[0] in ("train", "compare") else words[0]
     print(f"rasterwise: no command {wanted!r}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
     return USAGE_ERROR
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import tyro
 
 from rasterwise.command_line import run_command
 from rasterwise.errors import InputError
+from rasterwise.figures import new_figure, save_figure
 from rasterwise.runs import METRICS_NAME
 
 COLUMNS = 3
@@ -108,13 +108,9 @@ def save_curves(runs: dict[str, dict[str, dict[str, Curve]]], metrics: Sequence[
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("a plot needs matplotlib: pip install 'rasterwise[plots]'") from None
     columns = min(COLUMNS, len(metrics))
     rows = -(-len(metrics) // columns)
-    figure = Figure(figsize=(5 * columns, 3.6 * rows), layout="constrained")
+    figure = new_figure(5 * columns, 3.6 * rows)
     for axes, metric in zip(figure.subplots(rows, columns, squeeze=False).flat, metrics, strict=False):
         for number, (run, splits) in enumerate(runs.items()):
             for split, style in (("train", "--"), ("test", "-")):
@@ -127,13 +123,7 @@ def save_curves(runs: dict[str, dict[str, dict[str, Curve]]], metrics: Sequence[
         axes.legend(fontsize="small")
     for axes in figure.axes[len(metrics) :]:
         axes.remove()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pending = path.with_name(f".{path.name}.pending-{os.getpid()}")
-    try:
-        figure.savefig(pending, format="png", dpi=120)
-        pending.replace(path)
-    finally:
-        pending.unlink(missing_ok=True)
+    save_figure(figure, path)
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from rasterwise.autoregressive import evaluating
 from rasterwise.condition import Condition
 from rasterwise.errors import InputError
+from rasterwise.figures import new_figure, save_figure
 from rasterwise.splits import Batch
 from rasterwise.tokenizer import ImageTokenizer
 
@@ -94,12 +94,9 @@ class LinearProbeReport:
         Raises:
             InputError: matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-            from matplotlib.ticker import MaxNLocator
-        except ImportError:
-            raise InputError("a plot needs matplotlib: pip install 'rasterwise[plots]'") from None
-        figure = Figure(figsize=(6, 4), layout="constrained")
+        figure = new_figure(6, 4)
+        from matplotlib.ticker import MaxNLocator
+
         axes = figure.subplots()
         accuracies = [score.accuracy for score in self.layers]
         errors = [score.standard_error for score in self.layers]
@@ -111,13 +108,7 @@ class LinearProbeReport:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pending = path.with_name(f".{path.name}.pending-{os.getpid()}")
-        try:
-            figure.savefig(pending, format="png", dpi=150)
-            pending.replace(path)
-        finally:
-            pending.unlink(missing_ok=True)
+        save_figure(figure, path, dpi=150)
         return path
 
 

@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 
 from benchmarks.equal_time import EqualTimeBenchmark, LikeName, build, main
-from benchmarks.measuring import median
 from rasterwise.grid import Grid
+from rasterwise.measuring import median
 
 
 @pytest.mark.parametrize("name", get_args(LikeName))

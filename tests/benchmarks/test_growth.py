@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.growth import GrowthBenchmark, main, measure_growth, table
-from benchmarks.measuring import median
 from rasterwise.errors import InputError
+from rasterwise.measuring import median
 
 
 def test_a_cell_says_what_was_measured() -> None:

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measuring import median
 from benchmarks.models import MODELS, ModelName
 from benchmarks.training import (
     DTYPES,
@@ -23,6 +22,7 @@ from benchmarks.training import (
     main,
     measure_model,
 )
+from rasterwise.measuring import median
 
 CPU = torch.device("cpu")
 TINY = TrainingBenchmark(batch_size=2, steps=2, size="tiny", device="cpu")

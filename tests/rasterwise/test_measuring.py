@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from benchmarks.measuring import in_fresh_process, seconds_of, with_peak_memory
+from rasterwise.measuring import in_fresh_process, seconds_of, with_peak_memory
 
 CPU = torch.device("cpu")
 MEGABYTE = 2**20
