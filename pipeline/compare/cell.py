@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -268,7 +267,3 @@ def class_figures(
 
 def _parameters(module: Any) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-
-
-CellWork = Callable[[Cell, Settings, Path, Judging], Figures]
-"""What ``measure_cell`` is, for whoever runs it elsewhere."""

@@ -11,22 +11,22 @@ import numpy as np
 from pipeline.compare.comparison import Comparison, Row
 from pipeline.compare.contenders import CONTENDERS
 from pipeline.compare.laws import SCALING_COSTS, loss_of
-from pipeline.compare.power_law import PowerLaw, growth_exponent
+from pipeline.compare.panels import (
+    BLUE,
+    GREY,
+    RED,
+    by_family_of,
+    growth_panel,
+    label_ends,
+    plain_ticks,
+    style_of,
+    tidy,
+)
+from pipeline.compare.power_law import PowerLaw
 from pipeline.compare.tables import short
 from rasterwise.figures import new_figure, save_figure
 
-COLOURS = ("#8d5a97", "#d1495b", "#3a7d44", "#6b4226", "#2a9d8f", "#c77d0a", "#1b6ca8", "#555b6e")
-MARKERS = "osD^vPX*"
-BLUE, RED, GREY = "#1b6ca8", "#d1495b", "#6b7280"
 DPI = 144
-LABEL_GAP = 0.062
-"""Least distance between labels at the end of lines, as a share of the panel's height."""
-
-Figure = str
-"""The name of a figure in a cell's result."""
-
-End = tuple[float, float, str, str]
-"""Of a line: x and y of its last point, its label and its colour."""
 
 
 def plot_all(comparison: Comparison, folder: Path) -> list[tuple[str, Path]]:
@@ -53,10 +53,10 @@ def sampling_plot(rows: Sequence[Row]) -> Any:
     """Seconds to sample an image against resolution: cached, and naive."""
     figure = new_figure(10.4, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
-    cached = _growth_panel(left, rows, "sample_seconds_an_image", hollow="sample_seconds_extrapolated")
-    naive = _growth_panel(right, rows, "naive_seconds_an_image_extrapolated", dashed=True)
-    _label_ends(left, cached)  # the panels share their heights, which the second one may have changed
-    _label_ends(right, naive)
+    cached = growth_panel(left, rows, "sample_seconds_an_image", hollow="sample_seconds_extrapolated")
+    naive = growth_panel(right, rows, "naive_seconds_an_image_extrapolated", dashed=True)
+    label_ends(left, cached)  # the panels share their heights, which the second one may have changed
+    label_ends(right, naive)
     left.set_title("cached sampling")
     right.set_title("naive sampling (extrapolated)")
     left.set_ylabel("seconds to sample an image")
@@ -67,7 +67,7 @@ def evaluations_plot(rows: Sequence[Row]) -> Any:
     """Network evaluations of a naive sampler against resolution."""
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
-    _label_ends(axes, _growth_panel(axes, rows, "naive_evaluations_an_image"))
+    label_ends(axes, growth_panel(axes, rows, "naive_evaluations_an_image"))
     axes.set_ylabel("network evaluations an image, naive")
     return figure
 
@@ -83,7 +83,7 @@ def costs_plot(rows: Sequence[Row]) -> Any:
     ]
     for axes, (name, label, scale) in zip(figure.subplots(2, 2).flat, panels, strict=True):
         grows = not name.endswith("bytes")  # of memory, libraries are the most at first
-        _label_ends(axes, _growth_panel(axes, rows, name, scale=scale, exponents=grows))
+        label_ends(axes, growth_panel(axes, rows, name, scale=scale, exponents=grows))
         axes.set_ylabel(label)
     return figure
 
@@ -100,7 +100,7 @@ def likelihood_plot(rows: Sequence[Row]) -> Any:
     figure = new_figure(5.2 * min(2, len(present)), 4.0 * -(-len(present) // 2))
     panels = figure.subplots(-(-len(present) // 2), min(2, len(present)), squeeze=False).flat
     for axes, (name, label) in zip(panels, present, strict=False):
-        _label_ends(axes, _growth_panel(axes, rows, name, logarithmic=False, exponents=False))
+        label_ends(axes, growth_panel(axes, rows, name, logarithmic=False, exponents=False))
         axes.set_ylabel(label)
     for axes in figure.axes[len(present) :]:
         axes.remove()
@@ -113,7 +113,7 @@ def fidelity_plot(rows: Sequence[Row]) -> Any:
         return None
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
-    _label_ends(axes, _growth_panel(axes, rows, "psnr_db", logarithmic=False, exponents=False))
+    label_ends(axes, growth_panel(axes, rows, "psnr_db", logarithmic=False, exponents=False))
     axes.set_ylabel("reconstruction PSNR, dB")
     return figure
 
@@ -125,12 +125,12 @@ def quality_cost_plot(rows: Sequence[Row]) -> Any:
         return None
     figure = new_figure(7.6, 5.0)
     axes = figure.subplots()
-    by_family = _by_family(points)
+    by_family = by_family_of(points)
     several = len({row.cell.resolution for row in points}) > 1
     for family, own in by_family.items():
         x = [row.figures["sample_seconds_an_image"] for row in own]
         y = [row.figures["frechet"] / row.figures["frechet_floor"] for row in own]
-        style = _style(family, by_family)
+        style = style_of(family)
         axes.plot(x, y, linewidth=1.2, alpha=0.9, label=CONTENDERS[family].title, **style)
         if several:
             for row, a, b in zip(own, x, y, strict=True):
@@ -140,85 +140,16 @@ def quality_cost_plot(rows: Sequence[Row]) -> Any:
                 )  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _plain_ticks(axes.xaxis)
-    _plain_ticks(axes.yaxis)
+    plain_ticks(axes.xaxis)
+    plain_ticks(axes.yaxis)
     axes.axhline(1, color=GREY, linestyle=":", linewidth=1)
     axes.annotate("held-out real images", (0.99, 1), xycoords=("axes fraction", "data"), xytext=(0, 3),
                   textcoords="offset points", ha="right", fontsize=8, color=GREY)  # fmt: skip
     axes.set_xlabel("seconds to sample an image, cached" + ("; numbers are resolutions" if several else ""))
     axes.set_ylabel("Fréchet distance ÷ that of real images")
     axes.legend(frameon=False, fontsize=9)
-    _tidy(axes)
+    tidy(axes)
     return figure
-
-
-def _growth_panel(
-    axes: Any,
-    rows: Sequence[Row],
-    name: Figure,
-    *,
-    hollow: Figure | None = None,
-    dashed: bool = False,
-    logarithmic: bool = True,
-    exponents: bool = True,
-    scale: float = 1.0,
-) -> list[End]:
-    """A line a family against resolution.
-
-    Args:
-        axes: To draw in.
-        rows: Finished.
-        name: Of the figure.
-        hollow: The figure that says whether a point is extrapolated.
-        dashed: Draw lines dashed.
-        logarithmic: Both axes; else only that of resolutions.
-        exponents: Whether the labels tell them.
-        scale: The figure is multiplied by it.
-
-    Returns:
-        The lines' ends, to be labelled once the axes have their limits.
-    """
-    by_family = _by_family([row for row in rows if row.figures.get(name) is not None])
-    ends: list[End] = []
-    for family, own in by_family.items():
-        x = [row.cell.resolution for row in own]
-        y = [row.figures[name] * scale for row in own]
-        style = _style(family, _by_family(rows))
-        axes.plot(x, y, linestyle="--" if dashed else "-", linewidth=1.6, **style)
-        for a, b, row in zip(x, y, own, strict=True):
-            if hollow and row.figures.get(hollow):
-                axes.plot([a], [b], marker=style["marker"], color=style["color"], markerfacecolor="white")
-        exponent = growth_exponent(x, y) if exponents else None
-        text = CONTENDERS[family].title + (f"  $r^{{{exponent:.2f}}}$" if exponent is not None else "")
-        ends.append((x[-1], y[-1], text, style["color"]))
-    axes.set_xscale("log", base=2)
-    if logarithmic:
-        axes.set_yscale("log")
-        _plain_ticks(axes.yaxis)
-    resolutions = sorted({row.cell.resolution for row in rows})
-    axes.set_xticks(resolutions, [str(side) for side in resolutions])
-    axes.set_xlim(min(resolutions) / 1.15, max(resolutions) * 1.15)
-    axes.set_xlabel("resolution, pixels a side")
-    _tidy(axes)
-    return ends
-
-
-def _label_ends(axes: Any, ends: Sequence[End]) -> None:
-    """Write each line's name right of the panel at its last point's height, apart from one another."""
-    places: list[tuple[float, str, str]] = []
-    to_panel = axes.transAxes.inverted()
-    for x, y, text, colour in ends:
-        places.append((float(to_panel.transform(axes.transData.transform((x, y)))[1]), text, colour))
-    places.sort(key=lambda place: place[0])
-    heights = [place[0] for place in places]
-    for index in range(1, len(heights)):
-        heights[index] = max(heights[index], heights[index - 1] + LABEL_GAP)
-    highest = 1.0
-    for index in reversed(range(len(heights))):  # those that were pushed out at the top push others down
-        heights[index] = min(heights[index], highest)
-        highest = heights[index] - LABEL_GAP
-    for height, (_, text, colour) in zip(heights, places, strict=True):
-        axes.annotate(text, (1.02, height), xycoords="axes fraction", va="center", fontsize=9, color=colour)
 
 
 # ---------------------------------------------------------------------------- size
@@ -246,12 +177,12 @@ def scaling_plot(rows: Sequence[Row]) -> Any:
             axes.annotate(str(row.cell.size), (a, b), xytext=(4, 5), textcoords="offset points", fontsize=8)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        _plain_ticks(axes.xaxis, short)
-        _plain_ticks(axes.yaxis)
+        plain_ticks(axes.xaxis, short)
+        plain_ticks(axes.yaxis)
         axes.set_xlabel(cost_label)
         if law is not None:
             axes.legend(frameon=False, fontsize=9)
-        _tidy(axes)
+        tidy(axes)
     panels[0].set_ylabel(f"test {label}")
     return figure
 
@@ -267,7 +198,7 @@ def speed_likelihood_plot(rows: Sequence[Row]) -> Any:
     figure = new_figure(7.0, 4.6)
     axes = figure.subplots()
     for row in points:
-        style = _style(row.cell.family, _by_family(rows))
+        style = style_of(row.cell.family)
         x, y = row.figures["training_images_per_second"], row.figures["bits_per_dim"]
         axes.plot([x], [y], linestyle="none", **(style | {"markersize": 8}))
         axes.annotate(
@@ -275,10 +206,10 @@ def speed_likelihood_plot(rows: Sequence[Row]) -> Any:
         )
     axes.set_xscale("log")
     axes.margins(x=0.25, y=0.15)
-    _plain_ticks(axes.xaxis)
+    plain_ticks(axes.xaxis)
     axes.set_xlabel("training images a second")
     axes.set_ylabel("test bits/dim, exact")
-    _tidy(axes)
+    tidy(axes)
     return figure
 
 
@@ -297,7 +228,7 @@ def coverage_plot(rows: Sequence[Row]) -> Any:
     for axes, row in zip(panels.flat, judged, strict=False):
         found = row.figures["coverage"]
         drawn = np.array(found["drawn"])
-        colour = _style(row.cell.family, _by_family(rows))["color"]
+        colour = style_of(row.cell.family)["color"]
         axes.bar(range(len(classes)), drawn / drawn.sum(), color=colour, alpha=0.85, width=0.7)
         for place, share in enumerate(found["data_shares"]):
             axes.plot([place - 0.45, place + 0.45], [share, share], color="#111827", linewidth=1.4)
@@ -308,7 +239,7 @@ def coverage_plot(rows: Sequence[Row]) -> Any:
         axes.set_xticks(
             range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0, fontsize=8
         )
-        _tidy(axes)
+        tidy(axes)
     for axes in list(panels.flat)[len(judged) :]:
         axes.remove()
     figure.supylabel("share of samples (bars) and of the data (lines)", fontsize=10)
@@ -334,48 +265,8 @@ def probe_plot(rows: Sequence[Row]) -> Any:
                       textcoords="offset points", ha="right", fontsize=9, color=GREY)  # fmt: skip
     axes.set_xlabel("layer of ImageGPT (0: embeddings)")
     axes.set_ylabel("accuracy of a linear probe")
-    _tidy(axes)
+    tidy(axes)
     return figure
-
-
-# ---------------------------------------------------------------------------- style
-
-
-def _by_family(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    families: dict[str, list[Row]] = {}
-    for row in rows:
-        families.setdefault(row.cell.family, []).append(row)
-    return families
-
-
-def _style(family: str, among: dict[str, list[Row]]) -> dict[str, Any]:
-    """A family's own colour and marker, the same in every plot of every comparison."""
-    number = list(CONTENDERS).index(family)
-    return {
-        "color": COLOURS[number % len(COLOURS)],
-        "marker": MARKERS[number % len(MARKERS)],
-        "markersize": 5,
-    }
-
-
-def _plain_ticks(axis: Any, shown: Callable[[float], str] | None = None) -> None:
-    """Numbers in place of powers of ten on a logarithmic axis, and more of them where it spans little."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = axis.get_view_interval()
-    if high < 5 * low:
-        axis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)))
-    elif high < 100 * low:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    text = shown or (lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.4g}")
-    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _tidy(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(True, which="major", color="#e5e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
 
 
 Draw = Callable[[Sequence[Row]], Any]

@@ -13,9 +13,8 @@ import pytest
 from pipeline.compare import cell as cells_module
 from pipeline.compare import comparison as comparisons
 from pipeline.compare import stage as stages
-from pipeline.compare.cell import DONE, FAILED, OUT_OF_MEMORY, OVER_BUDGET
+from pipeline.compare.cell import FAILED, OUT_OF_MEMORY, OVER_BUDGET
 from pipeline.compare.comparison import compare
-from pipeline.compare.contenders import CONTENDERS
 from pipeline.compare.page import publish
 from pipeline.compare.plan import Cell, Settings, Size
 from rasterwise.errors import InputError
@@ -171,8 +170,3 @@ def _killed(*_: Any) -> None:
     import signal
 
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_statuses_are_words_for_a_page() -> None:
-    assert len({DONE, FAILED, OUT_OF_MEMORY, OVER_BUDGET}) == 4
-    assert CONTENDERS
