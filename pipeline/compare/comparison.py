@@ -195,7 +195,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "kind": comparison.kind,
         "command": comparison.command,
-        "settings": {name: value for name, value in dataclasses.asdict(comparison.settings).items()},
+        "settings": dataclasses.asdict(comparison.settings),
         "machine": comparison.machine,
         "cells": [
             {"name": row.cell.name, **dataclasses.asdict(row.cell), **row.figures} for row in comparison.rows

@@ -58,10 +58,7 @@ def draw_images(
     model, grid = pipeline.model, pipeline.model.grid
     batch_size = min(batch_size, count)
     generator = torch.Generator().manual_seed(seed)
-    plan = SamplingPlan.of(
-        grid, count, None, sampling=None, known=None, mask=None,
-        generator=generator, rows=None, batch_size=batch_size, device=model.device,
-    )  # fmt: skip
+    plan = SamplingPlan.of(grid, count, generator=generator, batch_size=batch_size, device=model.device)
     images: list[Tensor] = []
     with evaluating(model):
         _walk_until(model, plan[:batch_size], 0.0)  # a symbol warms up
@@ -125,10 +122,10 @@ def naive_seconds_an_image(pipeline: ImagePipeline, batch_size: int, sites: int)
         sites: How many are timed, after one that warms up.
     """
     model, size = pipeline.model, pipeline.model.grid.size
+    generator = torch.Generator().manual_seed(0)
     plan = SamplingPlan.of(
-        model.grid, batch_size, None, sampling=None, known=None, mask=None,
-        generator=torch.Generator().manual_seed(0), rows=None, batch_size=batch_size, device=model.device,
-    )  # fmt: skip
+        model.grid, batch_size, generator=generator, batch_size=batch_size, device=model.device
+    )
     timed = min(sites, size - 1)
     with evaluating(model):
         decoder = model.naive_decoder(batch_size)

@@ -23,7 +23,7 @@ def limit_memory(gib: float, device: torch.device) -> None:
     if device.type == "cuda":
         return
     free = psutil.virtual_memory().available * SHARE
-    in_use = psutil.Process().memory_info().data if hasattr(psutil.Process().memory_info(), "data") else 0
+    in_use = getattr(psutil.Process().memory_info(), "data", 0)
     limit = int(gib * GIB if gib else in_use + free)
     with contextlib.suppress(ImportError, OSError, ValueError):  # not every system can
         import resource
