@@ -14,14 +14,15 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.models import MODELS, SAMPLED, SampledName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
-from rasterwise.autoregressive import AutoregressiveModel, Decoder, evaluating
+from benchmarks.sampling import draw_until, steps
+from rasterwise.autoregressive import AutoregressiveModel, evaluating
 from rasterwise.errors import InputError
 from rasterwise.measuring import in_fresh_process, median, seconds_of
 from rasterwise.sampling import Sampling, draw
 
 CPU = torch.device("cpu")
 MATRIX_PRODUCTS = {"aten::mm", "aten::addmm", "aten::addmm_"}
-BATCHED_PRODUCTS = {"aten::bmm", "aten::baddbmm"}
+BATCHED_PRODUCTS = {"aten::bmm", "aten::baddbmm", "aten::baddbmm_"}
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,15 @@ def measure_anatomy(name: SampledName, options: AnatomyBenchmark) -> Cell:
     rows = min(options.rows, grid.height - grid.height // 2)
     with evaluating(model), torch.no_grad():
         score_seconds = median([seconds_of(lambda: model.log_prob(symbols), CPU) for _ in range(3)])
-        decoder = model.decoder(options.batch_size)
-        stretch(decoder, row * (grid.height // 2))
-        began = decoder.index
-        site_seconds = seconds_of(lambda: stretch(decoder, row * rows), CPU) / (row * rows)
-        decoder = model.decoder(options.batch_size)
-        stretch(decoder, began)
+        walking = steps(model, options.batch_size)
+        began = draw_until(walking, row * (grid.height // 2))
+        ended: list[int] = []
+        seconds = seconds_of(lambda: ended.append(draw_until(walking, began + row * rows)), CPU)
+        symbols_drawn = ended[0] - began
+        walking = steps(model, options.batch_size)
+        draw_until(walking, began)
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            stretch(decoder, row * rows)
+            draw_until(walking, began + row * rows)
     kinds: dict[str, float] = {}
     operations = 0
     for event in profiler.key_averages():
@@ -103,19 +105,13 @@ def measure_anatomy(name: SampledName, options: AnatomyBenchmark) -> Cell:
         "threads": torch.get_num_threads(),
         "symbols_an_image": grid.size,
         "score_seconds_a_symbol": score_seconds / grid.size,
-        "sample_seconds_a_symbol": site_seconds,
+        "sample_seconds_a_symbol": seconds / symbols_drawn,
         "draw_seconds_a_symbol": draw_seconds(grid.levels, options.batch_size),
-        "operations_a_symbol": operations / (row * rows),
+        "operations_a_symbol": operations / symbols_drawn,
         "share_of_time": {kind: time / in_all for kind, time in kinds.items()},
         "weight_bytes": weights,
         "read_bytes_per_second": read_bytes_per_second(),
     }
-
-
-def stretch(decoder: Decoder, sites: int) -> None:
-    """Draw the next symbols of a batch."""
-    for uniform in torch.rand(sites, decoder.batch_size, dtype=torch.float64):
-        decoder.advance(draw(Sampling().probabilities(decoder.logits()), uniform))
 
 
 def kind_of(operation: str) -> str:

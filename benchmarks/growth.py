@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.models import MODELS, SAMPLED, SampledName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
-from benchmarks.sampling import walk
+from benchmarks.sampling import draw_until, steps
 from rasterwise.autoregressive import AutoregressiveModel, evaluating
 from rasterwise.errors import InputError
 from rasterwise.figures import new_figure, save_figure
@@ -106,7 +106,7 @@ def measure_growth(name: SampledName, options: GrowthBenchmark) -> Cell:
     with torch.no_grad():
         for model in models.values():
             with evaluating(model):
-                walk(model.decoder(options.batch_size), model.grid.width * model.grid.channels)
+                draw_until(steps(model, options.batch_size), model.grid.width * model.grid.channels)
         for _ in range(options.repeats):
             for height, model in models.items():
                 draw = partial(model.sample, options.batch_size, batch_size=options.batch_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.models import MODELS, SAMPLED, SampledName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
-from rasterwise.autoregressive import AutoregressiveModel, Decoder, evaluating
+from rasterwise.autoregressive import AutoregressiveModel, evaluating
 from rasterwise.errors import InputError
 from rasterwise.measuring import (
     DeviceChoice,
@@ -28,8 +28,8 @@ from rasterwise.measuring import (
     with_peak_memory,
 )
 from rasterwise.progress import Progress
-from rasterwise.sampling import Sampling, draw
-from rasterwise.walk import recorder_for
+from rasterwise.sampling_plan import SamplingPlan
+from rasterwise.walk import recorder_for, walk
 from stage2_prior import TransformerPrior
 
 CacheKind = Literal["dynamic", "static"]
@@ -154,7 +154,7 @@ def works(
         for what, cache in GENERATE.items():
             work[what] = partial(generate, model, batch_size, cache)
     if naive_sites:
-        work["naive_slice"] = lambda: walk(model.naive_decoder(batch_size), naive_sites)
+        work["naive_slice"] = lambda: draw_until(steps(model, batch_size, naive=True), naive_sites)
     return work
 
 
@@ -168,19 +168,30 @@ def warm_ups(model: AutoregressiveModel, batch_size: int, replay: bool = True) -
         return list(works(model, batch_size, 1, replay).values())
     row = model.grid.width * model.grid.channels
     parts = works(model, batch_size, 0)
-    parts["sample"] = lambda: walk(model.decoder(batch_size), row)
+    parts["sample"] = lambda: draw_until(steps(model, batch_size), row)
     if isinstance(model, TransformerPrior):
         for what, cache in GENERATE.items():
             parts[what] = partial(generate, model, batch_size, cache, row)
     return list(parts.values())
 
 
-def walk(decoder: Decoder, sites: int) -> None:
-    """Draw the first symbols of a batch as ``sample`` does, with any decoder."""
-    noise = torch.rand(sites, decoder.batch_size, dtype=torch.float64)
-    for uniform in noise:
-        probabilities = Sampling().probabilities(decoder.logits())
-        decoder.push(draw(probabilities, uniform.to(probabilities.device)))
+def steps(model: AutoregressiveModel, batch_size: int, *, naive: bool = False) -> Iterator[int]:
+    """The steps that ``sample`` draws a batch by, each dispatched from the host; they yield as ``walk`` does.
+
+    Args:
+        model: In evaluation mode.
+        batch_size: Of the batch.
+        naive: Whether by a whole pass a symbol.
+    """
+    plan = SamplingPlan.of(model.grid, batch_size, batch_size=batch_size, device=model.device)
+    sequence = torch.empty(batch_size, model.grid.size, dtype=torch.int64, device=model.device)
+    decoder = model.naive_decoder(batch_size) if naive else model.sampling_decoder(plan)
+    return walk(decoder, plan, sequence)
+
+
+def draw_until(steps: Iterator[int], symbols: int) -> int:
+    """Go on until so many symbols of each image are drawn, or one step more; returns how many are."""
+    return next(count for count in steps if count >= symbols)
 
 
 def generate(

@@ -19,9 +19,11 @@ from pixel_baselines.masked_conv import (
 )
 from pixel_baselines.masked_input import MaskedInputConfig
 from pixel_baselines.pixelcnn_decoder import PixelCNNDecoder
+from pixel_baselines.pixelcnn_wavefront import PixelCNNWavefront
 from rasterwise.autoregressive import AutoregressiveModel, Decoder
 from rasterwise.condition import Condition
 from rasterwise.errors import InputError
+from rasterwise.wavefront import WavefrontDecoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,3 +139,6 @@ class PixelCNN(AutoregressiveModel):
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         return PixelCNNDecoder(self, batch_size, condition)
+
+    def wavefront_decoder(self, batch_size: int, condition: Condition | None = None) -> WavefrontDecoder:
+        return PixelCNNWavefront(self, batch_size, condition)

@@ -154,9 +154,12 @@ class HeadWalk:
             )
         ]
 
-    def logits(self, channel: int) -> Tensor:
-        """``(B, K)``, a new tensor."""
+    def logits(self, channel: int, rows: int | None = None) -> Tensor:
+        """``(B, K)``, a new tensor; of the first rows of the batch alone, where their number is given."""
         stream, active, bias, seen, matrix, hidden, output_bias, hidden_seen, output = self.steps[channel]
+        if rows is not None:
+            stream, active, seen = stream[:rows], active[:rows], seen[:rows]
+            hidden, hidden_seen = hidden[:rows], hidden_seen[:rows]
         torch.clamp_min(stream, 0, out=active)
         torch.addmm(bias, seen, matrix, out=hidden)
         hidden.relu_()

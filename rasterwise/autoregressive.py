@@ -22,6 +22,7 @@ from rasterwise.pretrained import Pretrained
 from rasterwise.sampling import Sampling, guided
 from rasterwise.sampling_plan import SamplingPlan
 from rasterwise.walk import Stretch, recorder_for, walk_to_the_end
+from rasterwise.wavefront import GuidedWavefrontDecoder, WavefrontDecoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +145,13 @@ class AutoregressiveModel(Pretrained):
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         """A cached decoder: it computes each activation once."""
 
+    def wavefront_decoder(
+        self, batch_size: int, condition: Condition | None = None
+    ) -> WavefrontDecoder | None:
+        """A cached decoder that draws several symbols of a picture at once, exactly; None where it takes them all
+        to tell the next. On a CPU ``sample`` draws by it where there is one."""
+        return None
+
     def naive_decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         """The reference decoder: a whole forward pass a symbol. For tests and benchmarks alone."""
         return NaiveDecoder(self, batch_size, condition)
@@ -251,8 +259,7 @@ class AutoregressiveModel(Pretrained):
         with evaluating(self):
             for start in range(0, len(plan), plan.batch_size):
                 part = plan[start : start + plan.batch_size]
-                decoder, told = partial(self._sampling_decoder, part), partial(report, start, len(part))
-                drawn.append(walk_to_the_end(decoder, part, record, told))
+                drawn.append(walk_to_the_end(self, part, record, partial(report, start, len(part))))
         return self.grid.unflatten(torch.cat(drawn))
 
     @torch.no_grad()
@@ -281,10 +288,25 @@ class AutoregressiveModel(Pretrained):
         with evaluating(self):
             return sample_by_fixed_point(self, plan, progress)
 
-    def _sampling_decoder(self, plan: SamplingPlan) -> Decoder:
-        if plan.condition is None or plan.sampling.guidance == 1:
-            return self.decoder(len(plan), plan.condition)
-        return GuidedDecoder(self, len(plan), plan.condition, plan.sampling.guidance)
+    def sampling_decoder(self, plan: SamplingPlan, *, recorded: bool = False) -> Decoder | WavefrontDecoder:
+        """The decoder that a plan's pictures are drawn with, told what guidance asks for.
+
+        Args:
+            plan: What is drawn.
+            recorded: Whether the walk is recorded to be replayed, for which it has to be in raster order.
+        """
+
+        def made(batch_size: int, condition: Condition | None) -> Decoder | WavefrontDecoder:
+            wavefront = None if recorded else self.wavefront_decoder(batch_size, condition)
+            return self.decoder(batch_size, condition) if wavefront is None else wavefront
+
+        scale = plan.sampling.guidance
+        if plan.condition is None or scale == 1:
+            return made(len(plan), plan.condition)
+        both = made(2 * len(plan), plan.condition.with_unconditioned())
+        if isinstance(both, WavefrontDecoder):
+            return GuidedWavefrontDecoder(both, scale)
+        return GuidedDecoder(both, scale)
 
 
 class NaiveDecoder(Decoder):
@@ -307,14 +329,16 @@ class NaiveDecoder(Decoder):
 
 
 class GuidedDecoder(Decoder):
-    """The conditional and the unconditional walk in one batch; see ``guided``."""
+    """The conditional and the unconditional walk in one batch; see ``guided``.
 
-    def __init__(
-        self, model: AutoregressiveModel, batch_size: int, condition: Condition, scale: float
-    ) -> None:
-        super().__init__(model.grid, batch_size)
-        self.scale = scale
-        self.both = model.decoder(2 * batch_size, condition.with_unconditioned())
+    Args:
+        both: The walk of twice as many grids, the latter half of them untold.
+        scale: Of the guidance.
+    """
+
+    def __init__(self, both: Decoder, scale: float) -> None:
+        super().__init__(both.grid, both.batch_size // 2)
+        self.both, self.scale = both, scale
 
     def _logits(self) -> Tensor:
         return guided(self.both.logits(), self.scale)

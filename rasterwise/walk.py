@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from rasterwise.sampling_plan import SamplingPlan
+from rasterwise.wavefront import WavefrontDecoder, walk_by_fronts
 
 if TYPE_CHECKING:
-    from rasterwise.autoregressive import Decoder
+    from rasterwise.autoregressive import AutoregressiveModel, Decoder
 
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 """Runs some work without its effect on any tensor and gives back what has that effect, as often as called."""
@@ -36,7 +37,7 @@ class Stretch(NamedTuple):
 
 
 def walk_to_the_end(
-    decoder: Callable[[], Decoder],
+    model: AutoregressiveModel,
     plan: SamplingPlan,
     record: Recorder | None,
     report: Callable[[int], None],
@@ -44,7 +45,7 @@ def walk_to_the_end(
     """Draw a plan whole; where its walk cannot be recorded, by a walk that is not, and with a warning.
 
     Args:
-        decoder: Makes what ``walk`` takes.
+        model: In evaluation mode.
         plan: What is drawn.
         record: As for ``walk``.
         report: Called with how many symbols of each picture are drawn.
@@ -54,23 +55,28 @@ def walk_to_the_end(
     """
     sequence = torch.empty(len(plan), len(plan.places), dtype=torch.int64, device=plan.noise.device)
     try:
-        for count in walk(decoder(), plan, sequence, record):
+        decoder = model.sampling_decoder(plan, recorded=record is not None)
+        for count in walk(decoder, plan, sequence, record):
             report(count)
     except CannotRecordError as error:
         warnings.warn(f"sampling without a CUDA graph, which takes longer: {error}", stacklevel=2)
-        return walk_to_the_end(decoder, plan, None, report)
+        return walk_to_the_end(model, plan, None, report)
     return sequence
 
 
 def walk(
-    decoder: Decoder, plan: SamplingPlan, sequence: Tensor, record: Recorder | None = None
+    decoder: Decoder | WavefrontDecoder,
+    plan: SamplingPlan,
+    sequence: Tensor,
+    record: Recorder | None = None,
 ) -> Iterator[int]:
     """Draw the symbols of a plan.
 
     Args:
-        decoder: At the first symbol of the plan's pictures, told what guidance asks for.
+        decoder: At the first symbol of the plan's pictures, told what guidance asks for: from
+            ``AutoregressiveModel.sampling_decoder``.
         plan: What is drawn.
-        sequence: int64 ``(B, N)``: filled in raster order.
+        sequence: int64 ``(B, N)``: filled in raster order, or by fronts.
         record: By what a stretch is recorded, to replay it; the symbols are the same. None to replay nothing.
 
     Yields:
@@ -79,6 +85,9 @@ def walk(
     Raises:
         CannotRecordError: A stretch could not be recorded; the decoder is of no more use.
     """
+    if isinstance(decoder, WavefrontDecoder):
+        yield from walk_by_fronts(decoder, plan, sequence)
+        return
     if record is not None:
         yield from _replayed_walk(decoder, plan, sequence, record)
         return

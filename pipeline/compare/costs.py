@@ -71,7 +71,7 @@ def draw_images(
                 seconds = (time.perf_counter() - began) * grid.size / sites / len(part)
                 return Drawn(
                     torch.empty(0, *pipeline.image_shape, dtype=torch.uint8),
-                    _partly(pipeline, sequence, sites),
+                    _partly(pipeline, sequence),
                     seconds,
                     batch_size,
                     extrapolated=True,
@@ -88,12 +88,13 @@ def draw_images(
 def _walk_until(
     model: AutoregressiveModel, plan: SamplingPlan, deadline: float, *, replay: bool = True
 ) -> tuple[Tensor, int]:
-    """The symbols ``(B, N)`` drawn until a time of ``perf_counter``, and how many of each: at least one."""
+    """The symbols ``(B, N)`` drawn until a time of ``perf_counter``, -1 for the others, and how many are drawn."""
     device = model.device
-    sequence = torch.zeros(len(plan), model.grid.size, dtype=torch.int64, device=device)
+    sequence = torch.full((len(plan), model.grid.size), -1, device=device)
     sites, record = 0, recorder_for(device) if replay else None
     try:
-        for count in walk(model.decoder(len(plan)), plan, sequence, record):
+        decoder = model.sampling_decoder(plan, recorded=record is not None)
+        for count in walk(decoder, plan, sequence, record):
             sites = count
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
@@ -104,10 +105,11 @@ def _walk_until(
     return sequence, sites
 
 
-def _partly(pipeline: ImagePipeline, sequence: Tensor, sites: int) -> Tensor:
+def _partly(pipeline: ImagePipeline, sequence: Tensor) -> Tensor:
+    """The images of a walk that ended early, in grey from the first row on that is not whole."""
     grid = pipeline.model.grid
-    images = pipeline.decode(grid.unflatten(sequence), "tensor")
-    row = sites // (grid.width * grid.channels)
+    images = pipeline.decode(grid.unflatten(sequence.clamp(min=0)), "tensor")
+    row = int((sequence[0] < 0).nonzero()[0, 0]) // (grid.width * grid.channels)
     images[:, :, row * images.shape[2] // grid.height :] = UNDRAWN
     return images
 

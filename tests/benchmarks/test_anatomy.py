@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.anatomy import AnatomyBenchmark, kind_of, measure_anatomy, stretch, table
+from benchmarks.anatomy import AnatomyBenchmark, kind_of, measure_anatomy, table
 from benchmarks.models import MODELS, SampledName
 from rasterwise.errors import InputError
 
 
-@pytest.mark.parametrize("name", ["gated-pixelcnn", "image-gpt"])
+@pytest.mark.parametrize("name", ["pixelcnn-pp-rgb-small", "pixelcnn", "image-gpt"])
 def test_a_cell_says_what_was_measured(name: SampledName) -> None:
-    """The shares are a whole; attention's batched products are seen where there is attention."""
+    """The shares are a whole; batched products are seen in attention and where a front takes all blocks at once."""
     cell = measure_anatomy(name, AnatomyBenchmark(batch_size=2, rows=1, size="tiny"))
     assert sum(cell["share_of_time"].values()) == pytest.approx(1)
     assert cell["share_of_time"]["matrix products"] > 0
-    assert ("batched products" in cell["share_of_time"]) == (name == "image-gpt")
+    assert ("batched products" in cell["share_of_time"]) == (name != "pixelcnn-pp-rgb-small")
     assert cell["operations_a_symbol"] > 5
     label = MODELS[name].label("tiny")
     assert label in table([{"label": label, **cell}])
-
-
-def test_a_stretch_draws_so_many_symbols() -> None:
-    """The walk goes on from where it is."""
-    import torch
-
-    model = MODELS["pixelcnn"].build("tiny", torch.device("cpu")).eval()
-    decoder = model.decoder(2)  # type: ignore[operator]
-    stretch(decoder, 3)
-    stretch(decoder, 2)
-    assert decoder.index == 5
 
 
 def test_kinds() -> None:

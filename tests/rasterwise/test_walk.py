@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -91,8 +92,9 @@ def test_where_recording_fails_the_walk_begins_anew() -> None:
         work()
         raise CannotRecordError("no graphs here")
 
+    model = SimpleNamespace(sampling_decoder=lambda plan, recorded: Adder([Stretch(6, 5)]))
     with pytest.warns(UserWarning, match="no graphs here"):
-        sequence = walk_to_the_end(lambda: Adder([Stretch(6, 5)]), plan, refuse, counts.append)
+        sequence = walk_to_the_end(model, plan, refuse, counts.append)  # type: ignore[arg-type]
     assert torch.equal(sequence, drawn(Adder([]))[0])
     assert counts == [6, *range(1, 31)]
 
