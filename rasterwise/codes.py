@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 
 from rasterwise.augmentation import Augmentation
 from rasterwise.errors import InputError
-from rasterwise.files import from_json, read_json
+from rasterwise.files import from_json, new_file, read_json
 from rasterwise.grid import Grid
 from rasterwise.pretrained import CONFIG_NAME
 from rasterwise.reading import digest
@@ -125,7 +124,7 @@ def _mapped(path: Path, key: CodesKey) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_shard(path: Path, codes: np.ndarray, labels: np.ndarray | None, key: CodesKey) -> None:
-    """Write a shard under a temporary name and rename it into place.
+    """Write a shard; the file is whole or absent.
 
     Args:
         path: The shard's, in the folder of its split.
@@ -143,16 +142,8 @@ def write_shard(path: Path, codes: np.ndarray, labels: np.ndarray | None, key: C
         columns.append(pyarrow.array(labels))
     table = pyarrow.Table.from_arrays(columns, names=list(features))
     table = table.cast(datasets.Features(features).arrow_schema)
-    pending = path.with_name(f".{path.name}.pending-{os.getpid()}")
-    try:
-        with pending.open("wb") as file:
-            with pyarrow.ipc.new_stream(file, table.schema) as writer:
-                writer.write_table(table)
-            file.flush()
-            os.fsync(file.fileno())
-        pending.replace(path)
-    finally:
-        pending.unlink(missing_ok=True)
+    with new_file(path) as pending, pyarrow.ipc.new_stream(str(pending), table.schema) as writer:
+        writer.write_table(table)
 
 
 def open_codes(folder: Path) -> CodeData:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from rasterwise.errors import InputError
+from rasterwise.files import new_file
 
 
 def new_figure(width_inches: float, height_inches: float) -> Any:
@@ -23,11 +23,6 @@ def new_figure(width_inches: float, height_inches: float) -> Any:
 
 
 def save_figure(figure: Any, path: Path, *, dpi: int = 120) -> None:
-    """Write a figure as a PNG under a temporary name and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pending = path.with_name(f".{path.name}.pending-{os.getpid()}")
-    try:
+    """Write a figure as a PNG; the file is whole or absent."""
+    with new_file(path) as pending:
         figure.savefig(pending, format="png", dpi=dpi)
-        pending.replace(path)
-    finally:
-        pending.unlink(missing_ok=True)

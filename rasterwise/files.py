@@ -50,6 +50,23 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(_hidden(folder, "replaced"), ignore_errors=True)
 
 
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a path to write a file at; it takes the name ``path`` only once the block has ended well.
+
+    A file already there under that name is replaced at that moment, and stays as it was when the block fails.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pending = _hidden(path, "pending")
+    try:
+        yield pending
+        _to_disk(pending)
+        pending.replace(path)
+        _to_disk(path.parent)
+    finally:
+        pending.unlink(missing_ok=True)
+
+
 def copied_folder(source: Path, folder: Path) -> None:
     """Copy a folder, so that the copy is whole or absent; one that is there already is left."""
     if not folder.exists():
@@ -140,16 +157,9 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON under a temporary name and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pending = _hidden(path, "pending")
-    try:
+    """Write JSON; the file is whole or absent."""
+    with new_file(path) as pending:
         pending.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        _to_disk(pending)
-        pending.replace(path)
-        _to_disk(path.parent)
-    finally:
-        pending.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from rasterwise.errors import InputError
+from rasterwise.files import new_file
 
 Colour = Literal["grey", "rgb"]
 Resample = Literal["bicubic", "box", "bilinear", "lanczos", "nearest"]
@@ -133,11 +134,6 @@ def picture_grid(images: Tensor, columns: int | None = None, *, min_side: int = 
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG under a temporary name and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pending = path.with_name(f".{path.name}.pending.png")
-    try:
+    """Write a PNG; the file is whole or absent."""
+    with new_file(path) as pending:
         picture.save(pending, format="PNG")
-        pending.replace(path)
-    finally:
-        pending.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from rasterwise.errors import InputError
-from rasterwise.files import clear_leftovers, from_json, read_json, remove_folder, write_json
+from rasterwise.files import clear_leftovers, from_json, new_file, read_json, remove_folder, write_json
 from rasterwise.images import save_picture
 
 RUN_NAME = "run.json"
@@ -116,9 +116,8 @@ class RunFolder:
                         lines.append(line + "\n")
                 except (json.JSONDecodeError, KeyError):  # cut short when the run was killed
                     continue
-            pending = path.with_suffix(".pending")
-            pending.write_text("".join(lines), encoding="utf-8")
-            pending.replace(path)
+            with new_file(path) as pending:
+                pending.write_text("".join(lines), encoding="utf-8")
         self._open_events(purge_step=step + 1)
 
     def log(self, step: int, split: str, metrics: dict[str, float]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.classifier import Classifier, classifier_accuracy, fit_classifier
 from rasterwise.data import ImageData
-from rasterwise.files import load_tensors, save_tensors
+from rasterwise.files import load_tensors, new_file, save_tensors
 from rasterwise.progress import Progress
 
 
@@ -93,8 +93,6 @@ def judge_of(path: Path, data: ImageData, device: torch.device, seed: int) -> Cl
         return judge.to(device).eval()
     with Progress("fitting a classifier", "step") as progress:
         judge = fit_classifier(data.train, data.shape, classes, device, seed, progress)
-    pending = path.with_name(f".{path.name}.pending")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors(judge.state_dict(), pending)
-    pending.replace(path)
+    with new_file(path) as pending:
+        save_tensors(judge.state_dict(), pending)
     return judge

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import os
 import shutil
 from collections.abc import Sequence
 from html import escape
@@ -19,7 +18,7 @@ from pipeline.compare.features import SPACE
 from pipeline.compare.laws import GROWING, growth_of, laws_as_json
 from pipeline.compare.plots import DPI, plot_all
 from pipeline.compare.tables import Table, as_csv, filled_columns, tables_of, titled
-from rasterwise.files import write_json
+from rasterwise.files import new_file, write_json
 
 PAGE_NAME = "index.html"
 CSS_DPI = 96
@@ -218,10 +217,9 @@ def _picture(path: Path, text: str, width: int | None = None) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Under a temporary name, renamed into place: whoever reads it finds a whole one."""
-    pending = path.with_name(f".{path.name}.pending-{os.getpid()}")
-    pending.write_text(text, encoding="utf-8")
-    pending.replace(path)
+    """Whoever reads it meanwhile finds a whole one."""
+    with new_file(path) as pending:
+        pending.write_text(text, encoding="utf-8")
 
 
 def _plain(content: object) -> object:

@@ -20,6 +20,7 @@ from rasterwise.files import (
     copied_folder,
     from_json,
     load_tensors,
+    new_file,
     new_folder,
     read_json,
     recover,
@@ -72,6 +73,26 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         break_off()
     assert (folder / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    """As a folder does: the name is taken when the block has ended, and kept by the old file when it fails."""
+    path = tmp_path / "below" / "made"
+    for text in ("one", "two"):
+        with new_file(path) as pending:
+            pending.write_text(text)
+            assert not path.exists() or path.read_text() == "one"
+        assert path.read_text() == text
+
+    def break_off() -> None:
+        with new_file(path) as pending:
+            pending.write_text("half")
+            raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"):
+        break_off()
+    assert path.read_text() == "two"
+    assert [entry.name for entry in path.parent.iterdir()] == ["made"]
 
 
 def killed(at: int, work: Callable[[], object]) -> bool:
