@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rasterwise.attention_cache import AttentionCache, BucketedCache
-from rasterwise.autoregressive import Decoder
+from rasterwise.attention_cache import AttentionCache
+from rasterwise.attention_decoder import AttentionDecoder
 from rasterwise.condition import Condition
-from rasterwise.walk import Stretch
 
 if TYPE_CHECKING:
     from pixel_baselines.image_gpt import Block, ImageGPT
@@ -31,7 +30,7 @@ class LayerWeights(NamedTuple):
     mlp_out_bias: Tensor
 
 
-class ImageGPTDecoder(Decoder):
+class ImageGPTDecoder(AttentionDecoder):
     """A walk that computes each activation once.
 
     The cost law. A site takes the matrix products of one token a picture, which are those of a
@@ -47,19 +46,22 @@ class ImageGPTDecoder(Decoder):
 
     @torch.no_grad()
     def __init__(self, model: ImageGPT, batch_size: int, condition: Condition | None) -> None:
-        super().__init__(model.grid, batch_size)
-        config = model.config
+        config, grid = model.config, model.grid
         rows, head_width = batch_size * config.heads, config.width // config.heads
         self.layers = [_layer_weights(block) for block in model.blocks]  # type: ignore[arg-type]
-        self.head = _after_norm(model.head.weight, model.norm.weight)
-        self.symbol_vectors = model.symbol.weight.detach()
         self.position_vectors = model.position.detach()
 
         def empty(*shape: int) -> Tensor:
             return torch.empty(shape, dtype=model.head.weight.dtype, device=model.device)
 
-        self.cache = AttentionCache(empty(config.depth, 2, rows, self.grid.size, head_width))
-        self.stream = empty(batch_size, config.width)
+        super().__init__(
+            grid,
+            batch_size,
+            cache=AttentionCache(empty(config.depth, 2, rows, grid.size, head_width)),
+            stream=empty(batch_size, config.width).copy_(model.start_vectors(batch_size, condition)),
+            symbol_vectors=model.symbol.weight.detach(),
+            head=_after_norm(model.head.weight, model.norm.weight),
+        )
         self.normed = empty(batch_size, config.width)
         self.square_sum, self.floor = empty(batch_size, 1, 1), empty(batch_size, 1, 1)
         self.floor.fill_(config.width * config.norm_eps)
@@ -70,31 +72,7 @@ class ImageGPTDecoder(Decoder):
         self.mixed_heads = self.mixed.view(rows, 1, head_width)
         self.hidden = empty(batch_size, self.layers[0].mlp_in.shape[1])
 
-        self.stream.copy_(model.start_vectors(batch_size, condition))
-        self.entered = False  # whether the stream has passed the layers, its keys and values in the cache
-
-    def for_replay(self) -> list[Stretch]:
-        self.cache = bucketed = BucketedCache(self.cache.memory)
-        return bucketed.stretches
-
-    @torch.no_grad()
-    def _logits(self) -> Tensor:
-        self._enter()
-        return torch.mm(self._normalised(), self.head)
-
-    @torch.no_grad()
-    def _push(self, symbols: Tensor) -> None:
-        if self.index + 1 == self.grid.size:
-            return
-        self._enter()  # also where nobody asked for this site's logits, later sites attend to it
-        torch.index_select(self.symbol_vectors, 0, symbols, out=self.stream)
-        self.entered = False
-
-    def _enter(self) -> None:
-        """Take the stream of the current site through the layers."""
-        if self.entered:
-            return
-        self.cache.go_to(self.index)
+    def _pass_layers(self) -> None:
         self.stream.add_(self.cache.row_of(self.position_vectors))
         for layer, weights in enumerate(self.layers):
             torch.addmm(weights.qkv_bias, self._normalised(), weights.qkv, out=self.qkv)
@@ -103,7 +81,6 @@ class ImageGPTDecoder(Decoder):
             torch.addmm(weights.mlp_in_bias, self._normalised(), weights.mlp_in, out=self.hidden)
             F.silu(self.hidden, inplace=True)
             self.stream.addmm_(self.hidden, weights.mlp_out).add_(weights.mlp_out_bias)
-        self.entered = True
 
     def _normalised(self) -> Tensor:
         """x / √(Σx² + D·eps): torch's rms_norm takes 2 to 3 times as long. √D and the gain are in the weights."""

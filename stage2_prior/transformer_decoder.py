@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from rasterwise.attention_cache import AttentionCache, BucketedCache
-from rasterwise.autoregressive import Decoder
+from rasterwise.attention_cache import AttentionCache
+from rasterwise.attention_decoder import AttentionDecoder
 from rasterwise.condition import Condition
-from rasterwise.walk import Stretch
 
 if TYPE_CHECKING:
     from stage2_prior.transformer import TransformerPrior
@@ -28,7 +27,7 @@ class LayerWeights(NamedTuple):
     mlp_out: Tensor
 
 
-class TransformerDecoder(Decoder):
+class TransformerDecoder(AttentionDecoder):
     """A walk over a Llama's weights that computes each activation once.
 
     The weights are copied, laid out for the walk, when it is made: training the model afterwards changes
@@ -45,20 +44,23 @@ class TransformerDecoder(Decoder):
 
     @torch.no_grad()
     def __init__(self, model: TransformerPrior, batch_size: int, condition: Condition | None) -> None:
-        super().__init__(model.grid, batch_size)
         llama, config = model.llama.model, model.llama.config
         heads, width, dtype = config.num_attention_heads, config.hidden_size, model.start.weight.dtype
         rows, head_width = batch_size * heads, width // heads
         self.layers = [_layer_weights(layer) for layer in llama.layers]
-        self.head = _after_norm(model.llama.lm_head.weight, llama.norm.weight)
-        self.symbol_vectors = llama.embed_tokens.weight.clone()
         self.turns = _turns(llama.rotary_emb.angles, dtype).to(model.device)
 
         def empty(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.empty(shape, dtype=dtype, device=model.device)
 
-        self.cache = AttentionCache(empty(len(self.layers), 2, rows, self.grid.size, head_width))
-        self.stream = model.start(model.class_index(condition, batch_size))
+        super().__init__(
+            model.grid,
+            batch_size,
+            cache=AttentionCache(empty(len(self.layers), 2, rows, model.grid.size, head_width)),
+            stream=model.start(model.class_index(condition, batch_size)),
+            symbol_vectors=llama.embed_tokens.weight.clone(),
+            head=_after_norm(model.llama.lm_head.weight, llama.norm.weight),
+        )
         self.stream_row, self.stream_column = self.stream[:, None], self.stream[:, :, None]
         self.normed = empty(batch_size, width)
         self.mean_square, self.floor = empty(batch_size, 1, 1), empty(batch_size, 1, 1)
@@ -74,30 +76,8 @@ class TransformerDecoder(Decoder):
         self.mixed_heads = self.mixed.view(rows, 1, head_width)
         self.gate_up = empty(batch_size, self.layers[0].gate_up.shape[1])
         self.gate, self.up = self.gate_up.chunk(2, 1)
-        self.entered = False  # whether the stream has passed the layers, its keys and values in the cache
 
-    def for_replay(self) -> list[Stretch]:
-        self.cache = bucketed = BucketedCache(self.cache.memory)
-        return bucketed.stretches
-
-    @torch.no_grad()
-    def _logits(self) -> Tensor:
-        self._enter()
-        return torch.mm(self._normalised(), self.head)
-
-    @torch.no_grad()
-    def _push(self, symbols: Tensor) -> None:
-        if self.index + 1 == self.grid.size:
-            return
-        self._enter()  # also where nobody asked for this site's logits, later sites attend to it
-        torch.index_select(self.symbol_vectors, 0, symbols, out=self.stream)
-        self.entered = False
-
-    def _enter(self) -> None:
-        """Take the stream of the current site through the layers."""
-        if self.entered:
-            return
-        self.cache.go_to(self.index)
+    def _pass_layers(self) -> None:
         turn, qkv = self.cache.row_of(self.turns), self.qkv.view(self.batch_size, -1)
         for layer, weights in enumerate(self.layers):
             torch.mm(self._normalised(), weights.qkv, out=qkv)
@@ -108,7 +88,6 @@ class TransformerDecoder(Decoder):
             F.silu(self.gate, inplace=True)
             self.gate.mul_(self.up)
             self.stream.addmm_(self.gate, weights.mlp_out)
-        self.entered = True
 
     def _turn(self, turn: Tensor) -> None:
         """Rotary positions: each pair of a query or a key is a complex number, times e^(i · angle)."""
