@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from pixel_baselines.channel_masks import channel_groups
-from pixel_baselines.pixelcnn_decoder import HeadWalk, RowDecoder, row_windows, scroll, site_matrices
+from pixel_baselines.head_walk import HeadWalk
+from pixel_baselines.pixelcnn_decoder import RowDecoder, row_windows, scroll, site_matrices
 from rasterwise.condition import Condition
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class GatedPixelCNNDecoder(RowDecoder):
         self.across = new(depth - 1, batch_size, columns + self.reach, width)
         self.stream = new(batch_size, width)
         self.gated = new(depth, batch_size, width)
-        self.head = HeadWalk(model.head, self.stream)
+        self.head = HeadWalk(*model.head.layers, self.stream, model.grid.channels)
         self.steps = self._views(model)
 
     def _tell(self, model: GatedPixelCNN, batch_size: int, condition: Condition | None) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixel_baselines.channel_masks import MaskType, channel_mask
+from pixel_baselines.head_walk import Layer
 from rasterwise.grid import Grid
 
 Embedding = Literal["scale", "learned"]
@@ -174,6 +175,14 @@ class SoftmaxHead(nn.Module):
         self.grid = grid
         self.hidden = pointwise_conv(inputs, width, grid.channels)
         self.output = pointwise_conv(width, grid.channels * grid.levels, grid.channels)
+
+    @property
+    def layers(self) -> tuple[Layer, Layer]:
+        """Both 1×1 layers as matrices."""
+        first, second = (
+            Layer(conv.masked_weight.flatten(1), conv.offset) for conv in (self.hidden, self.output)
+        )
+        return first, second
 
     def forward(self, x: Tensor) -> Tensor:
         """Float ``(B, inputs, H, W)`` to logits ``(B, C, H, W, K)``."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixel_baselines.channel_masks import MaskedLinear
+from pixel_baselines.head_walk import Layer
 from pixel_baselines.masked_conv import SymbolEmbedding, as_feature_map, masked_conv
 from pixel_baselines.masked_input import MaskedInputConfig
 from rasterwise.autoregressive import AutoregressiveModel
@@ -137,6 +138,12 @@ class PixelRNN(AutoregressiveModel):
         self.layers = nn.ModuleList([self.build_layer() for _ in range(config.depth)])
         self.hidden = MaskedLinear(config.width, config.output_width, channels=channels)
         self.output = MaskedLinear(config.output_width, channels * grid.levels, channels=channels)
+
+    @property
+    def head_layers(self) -> tuple[Layer, Layer]:
+        """Both 1×1 layers at the end as matrices."""
+        first, second = (Layer(layer.masked_weight, layer.bias) for layer in (self.hidden, self.output))
+        return first, second
 
     @abstractmethod
     def build_layer(self) -> RecurrentLayer:

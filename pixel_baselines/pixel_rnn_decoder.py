@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixel_baselines.channel_masks import channel_groups
+from pixel_baselines.head_walk import HeadWalk
 from pixel_baselines.pixel_rnn import PixelRNN, RecurrentLayer
 from rasterwise.autoregressive import Decoder
 from rasterwise.condition import Condition
@@ -72,17 +73,27 @@ class LayerStep(NamedTuple):
     next_map: Tensor
 
 
-class HeadStep(NamedTuple):
-    """The views and weights of one channel group's step through the two 1×1 layers."""
+def gate_order(state_width: int, channels: int, device: torch.device) -> Tensor:
+    """Where the gates ``(4h,)`` come from when those of a channel group lie side by side."""
+    features = torch.arange(4 * state_width, device=device).view(4, -1)
+    return torch.cat([features[:, own].flatten() for own in channel_groups(state_width, channels)])
 
-    top: Tensor
-    hidden_bias: Tensor
-    hidden_window: Tensor
-    hidden_weight: Tensor
-    hidden: Tensor
-    output_bias: Tensor
-    output_window: Tensor
-    output_weight: Tensor
+
+def group_weights(gates: Tensor, output: Tensor, channel: int, channels: int) -> tuple[Tensor, Tensor]:
+    """What a channel group needs of a layer's weights, each a matrix of its own.
+
+    Args:
+        gates: ``(context + 2h, 4h)``, in ``gate_order``.
+        output: ``(h, 2h)``.
+        channel: Which group.
+        channels: Of how many.
+    """
+    own, group = (channel_groups(count, channels)[channel] for count in output.shape)
+    seen = len(gates) - output.shape[1] + group.stop
+    return (
+        gates[:seen, 4 * own.start : 4 * own.stop].contiguous(),
+        output[: own.stop, group].contiguous(),
+    )
 
 
 class PixelRNNDecoder(Decoder):
@@ -105,10 +116,7 @@ class PixelRNNDecoder(Decoder):
         self.dtype, self.device = model.input.weight.dtype, model.device
         self.label = model.class_index(condition, batch_size)
         self.columns = self.grid.width + model.extra_columns
-        features = torch.arange(4 * model.config.state_width, device=self.device).view(4, -1)
-        self.gate_order = torch.cat(
-            [features[:, own].flatten() for own in self.groups(model.config.state_width)]
-        )
+        self.gate_order = gate_order(model.config.state_width, self.grid.channels, self.device)
         self.next_logits: Tensor | None = None
 
     @abstractmethod
@@ -137,13 +145,13 @@ class PixelRNNDecoder(Decoder):
         depth, width, channels = model.config.depth, model.config.state_width, range(self.grid.channels)
         self.top = self.zeros(self.batch_size, 2 * width)
         self._prepare_input(model)
-        self._prepare_head(model)
+        self.head = HeadWalk(*model.head_layers, self.top, self.grid.channels)
         output_weights = [cast(RecurrentLayer, layer).output.masked_weight.t() for layer in model.layers]
         self.input_steps: list[list[InputStep]] = []
         self.layer_steps: list[list[list[LayerStep]]] = []
         weights = [
             [
-                self._group_weights(gate_weights[layer], output_weights[layer], channel)
+                group_weights(gate_weights[layer], output_weights[layer], channel, self.grid.channels)
                 for layer in range(depth)
             ]
             for channel in channels
@@ -194,35 +202,6 @@ class PixelRNNDecoder(Decoder):
             map=destination[:, group],
         )
 
-    def _prepare_head(self, model: PixelRNN) -> None:
-        hidden_weight, output_weight = model.hidden.masked_weight.t(), model.output.masked_weight.t()
-        hidden = self.zeros(self.batch_size, model.hidden.out_features)
-        groups = [
-            self.groups(layer) for layer in (self.top.shape[1], hidden.shape[1], model.output.out_features)
-        ]
-        self.head_steps = [
-            HeadStep(
-                top=self.top[:, group],
-                hidden_bias=model.hidden.bias[own],
-                hidden_window=self.top[:, : group.stop],
-                hidden_weight=hidden_weight[: group.stop, own].contiguous(),
-                hidden=hidden[:, own],
-                output_bias=model.output.bias[levels],
-                output_window=hidden[:, : own.stop],
-                output_weight=output_weight[: own.stop, levels].contiguous(),
-            )
-            for group, own, levels in zip(*groups, strict=True)
-        ]
-
-    def _group_weights(self, gates: Tensor, output: Tensor, channel: int) -> tuple[Tensor, Tensor]:
-        """What a channel group needs of a layer's weights, each a matrix of its own."""
-        own, group = self.groups(len(output))[channel], self.groups(output.shape[1])[channel]
-        seen = len(gates) - output.shape[1] + group.stop
-        return (
-            gates[:seen, 4 * own.start : 4 * own.stop].contiguous(),
-            output[: own.stop, group].contiguous(),
-        )
-
     def _layer_step(
         self, site: LayerSite, next_map: Tensor, weights: tuple[Tensor, Tensor], scratch: Tensor, channel: int
     ) -> LayerStep:
@@ -262,7 +241,7 @@ class PixelRNNDecoder(Decoder):
             if site.column == site.channel == 0:
                 self._start_row(site.row)
             self._run_layers(site.column, site.channel)
-            self.next_logits = self._read_out(site.channel)
+            self.next_logits = self.head.logits(site.channel)
         return self.next_logits
 
     @torch.no_grad()
@@ -299,10 +278,3 @@ class PixelRNNDecoder(Decoder):
             if step.added is not None:
                 torch.add(step.hidden, step.added, out=step.mixed)
             torch.addmm(step.map, step.state, step.output_weight, out=step.next_map)
-
-    def _read_out(self, channel: int) -> Tensor:
-        step = self.head_steps[channel]
-        step.top.relu_()
-        torch.addmm(step.hidden_bias, step.hidden_window, step.hidden_weight, out=step.hidden)
-        step.hidden.relu_()
-        return torch.addmm(step.output_bias, step.output_window, step.output_weight)

@@ -88,7 +88,8 @@ class PixelCNN(AutoregressiveModel):
     and n = ``blocks``, a site sees p + q·n rows up and p + q·n columns to its left, but to its right, in the
     row that is r >= 1 above it, only p + q·min(r - 1, n) columns. However deep the model, the row just above
     stays hidden beyond p columns to the right. (For p >= q; a smaller first kernel blurs the edge in RGB.)
-    Gated PixelCNN is the model without a blind spot.
+    Gated PixelCNN is the model without a blind spot. What a site does not see need not be drawn before it:
+    ``sample`` draws a row while the one above it is still unfinished, see ``PixelCNNWavefront``.
 
     Not in the paper: a class is told as a bias of the first convolution, which the residual stream carries.
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pixel_baselines.channel_masks import MaskType, channel_groups
-from pixel_baselines.masked_conv import CausalConv2d, SoftmaxHead, SymbolEmbedding
+from pixel_baselines.head_walk import HeadWalk
+from pixel_baselines.masked_conv import CausalConv2d, SymbolEmbedding
 from rasterwise.autoregressive import Decoder
 from rasterwise.condition import Condition
 from rasterwise.grid import Grid
@@ -116,56 +117,6 @@ def site_matrices(conv: CausalConv2d, mask_type: MaskType, channels: int, gates:
     return matrices
 
 
-class HeadWalk:
-    """The softmax head on one symbol of a site at a time.
-
-    Args:
-        head: The head.
-        stream: ``(B, inputs)``: where the caller leaves the last features of the site, group by group.
-    """
-
-    def __init__(self, head: SoftmaxHead, stream: Tensor) -> None:
-        channels = head.grid.channels
-        active = torch.zeros_like(stream)
-        hidden = stream.new_zeros(len(stream), len(head.hidden.weight))
-        groups = channel_groups(stream.shape[1], channels)
-        hidden_groups = channel_groups(hidden.shape[1], channels)
-        output_bias = head.output.offset.unflatten(0, (channels, -1))
-        self.steps = [
-            (
-                stream[:, group],
-                active[:, group],
-                head.hidden.offset[hidden_group],
-                active[:, : group.stop],
-                hidden_matrix,
-                hidden[:, hidden_group],
-                output_bias[channel],
-                hidden[:, : hidden_group.stop],
-                output_matrix,
-            )
-            for channel, (group, hidden_group, hidden_matrix, output_matrix) in enumerate(
-                zip(
-                    groups,
-                    hidden_groups,
-                    site_matrices(head.hidden, "B", channels),
-                    site_matrices(head.output, "B", channels),
-                    strict=True,
-                )
-            )
-        ]
-
-    def logits(self, channel: int, rows: int | None = None) -> Tensor:
-        """``(B, K)``, a new tensor; of the first rows of the batch alone, where their number is given."""
-        stream, active, bias, seen, matrix, hidden, output_bias, hidden_seen, output = self.steps[channel]
-        if rows is not None:
-            stream, active, seen = stream[:rows], active[:rows], seen[:rows]
-            hidden, hidden_seen = hidden[:rows], hidden_seen[:rows]
-        torch.clamp_min(stream, 0, out=active)
-        torch.addmm(bias, seen, matrix, out=hidden)
-        hidden.relu_()
-        return torch.addmm(output_bias, hidden_seen, output)
-
-
 class PixelCNNDecoder(RowDecoder):
     """PixelCNN a symbol at a time: six small operations a block, three of them matrix products.
 
@@ -193,7 +144,7 @@ class PixelCNNDecoder(RowDecoder):
         self.stream = new(batch_size, width)
         self.actives = new(config.blocks, batch_size, width)
         self.hiddens = new(config.blocks, batch_size, half)
-        self.head = HeadWalk(model.head, self.stream)
+        self.head = HeadWalk(*model.head.layers, self.stream, grid.channels)
         self.steps = self._views(model)
 
     def _views(self, model: PixelCNN) -> list[tuple[Any, ...]]:

@@ -12,9 +12,11 @@ from torch import Tensor
 from pixel_baselines.channel_masks import channel_mask
 from pixel_baselines.pixel_rnn import PixelRNN, PixelRNNConfig, RecurrentLayer, fan_in_uniform, lstm_step
 from pixel_baselines.pixel_rnn_decoder import LayerSite, PixelRNNDecoder
+from pixel_baselines.row_lstm_wavefront import RowLSTMWavefront
 from rasterwise.autoregressive import Decoder
 from rasterwise.condition import Condition
 from rasterwise.errors import InputError
+from rasterwise.wavefront import WavefrontDecoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,8 @@ class RowLSTM(PixelRNN):
 
     With mask A of side 2q + 1, L layers and kernel k = 2p + 1 a site (r, c) sees of row r the columns c − Lp − q
     to c − 1, and of row r − e those from c − (e + L)p − q to c + (e − 1)p + q (for p <= q + 1, as in the paper).
-    The earlier sites right of that are the model's blind spot.
+    The earlier sites right of that are the model's blind spot, thanks to which ``sample`` draws a row while the
+    one above it is still unfinished, see ``RowLSTMWavefront``.
 
     Args:
         config: Its architecture and its data.
@@ -113,6 +116,9 @@ class RowLSTM(PixelRNN):
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         return RowLSTMDecoder(self, batch_size, condition)
+
+    def wavefront_decoder(self, batch_size: int, condition: Condition | None = None) -> WavefrontDecoder:
+        return RowLSTMWavefront(self, batch_size, condition)
 
 
 class RowLSTMDecoder(PixelRNNDecoder):
