@@ -100,7 +100,7 @@ class AutoregressiveSuite(ABC):
     @pytest.mark.parametrize("batch_size", [1, 3])
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
     def test_cached_is_naive(self, grid: Grid, batch_size: int, dtype: torch.dtype, tolerance: float) -> None:
-        """The decoder's logits are the teacher-forced ones at every site."""
+        """The decoders' logits are the teacher-forced ones at every site; so are those by fronts."""
         model = randomized(self.build(grid, CLASSES), 0.1).to(dtype)
         symbols, condition = random_symbols(grid, batch_size), random_condition(batch_size)
         with torch.no_grad():
@@ -114,6 +114,11 @@ class AutoregressiveSuite(ABC):
                 decoder.push(column)
             with pytest.raises(InputError, match="full"):
                 decoder.logits()
+        by_fronts = model.wavefront_decoder(batch_size, condition)
+        for places in by_fronts.places if by_fronts else []:
+            difference = (by_fronts.logits() - expected[:, places]).abs().max().item()
+            assert difference < tolerance, f"symbols {places.tolist()} of {type(by_fronts).__name__}"
+            by_fronts.advance(grid.flatten(symbols)[:, places])
 
     def test_samples_follow_p(self) -> None:
         """Frequencies of 20,000 samples pass a chi-square test against the exact probabilities."""
