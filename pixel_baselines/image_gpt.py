@@ -102,7 +102,7 @@ class ImageGPT(AutoregressiveModel):
         >>> config = ImageGPTConfig(grid=Grid(1, 4, 4, 16), classes=("cat", "dog"), depth=2, width=32)
         >>> model = ImageGPT(config).eval()
         >>> symbols = model.sample(2, Condition(torch.tensor([0, 1])))
-        >>> symbols.shape, model.log_prob(symbols).shape, model.features(symbols)[2].shape
+        >>> symbols.shape, model.log_prob(symbols).shape, model.layer_features(symbols)[2].shape
         (torch.Size([2, 1, 4, 4]), torch.Size([2]), torch.Size([2, 32]))
     """
 
@@ -156,7 +156,7 @@ class ImageGPT(AutoregressiveModel):
         label = self.label(index.masked_fill(untold, 0))
         return start + label.masked_fill(untold[:, None], 0)
 
-    def features(self, symbols: Tensor, condition: Condition | None = None) -> list[Tensor]:
+    def layer_features(self, symbols: Tensor, condition: Condition | None = None) -> list[Tensor]:
         """What each layer knows of a picture, averaged over its sites: the features of the linear probe.
 
         The l-th are the paper's f^l = ⟨n^l⟩, where n^l is what block l reads after its first normalisation:

@@ -28,7 +28,7 @@ VALIDATION_SHARE = 0.2
 class LayeredModel(Protocol):
     """A model whose layers can be probed."""
 
-    def features(self, symbols: Tensor, condition: Condition | None = None) -> list[Tensor]:
+    def layer_features(self, symbols: Tensor, condition: Condition | None = None) -> list[Tensor]:
         """int64 symbols ``(B, C, H, W)`` to one ``(B, D)`` a layer; layer 0 are the embeddings."""
         ...
 
@@ -129,7 +129,7 @@ def probe_layers(
     on all training pictures; nothing is fitted or chosen on test pictures. The model is told no class.
 
     Args:
-        model: Any model that offers ``features``.
+        model: Any model that offers ``layer_features``.
         tokenizer: Makes its symbols.
         train: Labelled uint8 images.
         test: Labelled uint8 images.
@@ -245,10 +245,10 @@ def fit_probe(
 @torch.no_grad()
 def _features(model: LayeredModel, symbols: Tensor) -> list[np.ndarray]:
     if not isinstance(model, nn.Module):
-        return [layer.float().numpy() for layer in model.features(symbols)]
+        return [layer.float().numpy() for layer in model.layer_features(symbols)]
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with evaluating(model):
-        return [layer.float().cpu().numpy() for layer in model.features(symbols.to(device))]
+        return [layer.float().cpu().numpy() for layer in model.layer_features(symbols.to(device))]
 
 
 def _labels(batch: Batch, what: str) -> np.ndarray:

@@ -104,9 +104,9 @@ def test_features_are_of_their_own_picture() -> None:
     model = randomized(small(grid, CLASSES))
     symbols, condition = random_symbols(grid, 4), random_condition(4)
     with torch.no_grad():
-        together = model.features(symbols, condition)
-        others_changed = model.features(torch.cat([symbols[:1], (symbols[1:] + 1) % 5]), condition)
-        alone = model.features(symbols[:1], condition[:1])
+        together = model.layer_features(symbols, condition)
+        others_changed = model.layer_features(torch.cat([symbols[:1], (symbols[1:] + 1) % 5]), condition)
+        alone = model.layer_features(symbols[:1], condition[:1])
     assert [tuple(layer.shape) for layer in together] == [(4, 24)] * 3
     for layer, other, single in zip(together, others_changed, alone, strict=True):
         assert torch.equal(layer[0], other[0])
@@ -121,7 +121,7 @@ def test_features_are_theirs(tmp_path: Path) -> None:
     model = ImageGPT.from_openai(saved(theirs, tmp_path))
     with torch.no_grad():
         hidden = theirs.transformer(their_input(symbols), output_hidden_states=True).hidden_states
-        features = model.features(symbols)
+        features = model.layer_features(symbols)
         for layer, block in enumerate(theirs.transformer.h):
             assert (features[layer] - block.ln_1(hidden[layer]).mean(1)).abs().max() < 1e-5
     assert (features[-1] - hidden[-1].mean(1)).abs().max() < 1e-5

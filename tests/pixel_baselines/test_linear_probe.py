@@ -26,7 +26,7 @@ class Told:
     def __init__(self, layers: list[Tensor]) -> None:
         self.layers = layers
 
-    def features(self, symbols: Tensor, condition: Condition | None = None) -> list[Tensor]:
+    def layer_features(self, symbols: Tensor, condition: Condition | None = None) -> list[Tensor]:
         assert condition is None
         rows = symbols[:, 0, 0, 0] * 256 + symbols[:, 0, 0, 1]
         return [layer[rows] for layer in self.layers]

@@ -15,6 +15,7 @@ from pipeline.compare import comparison as comparisons
 from pipeline.compare import stage as stages
 from pipeline.compare.cell import FAILED, OUT_OF_MEMORY, OVER_BUDGET
 from pipeline.compare.comparison import compare
+from pipeline.compare.contenders import CONTENDERS
 from pipeline.compare.page import publish
 from pipeline.compare.plan import Cell, Settings, Size
 from rasterwise.errors import InputError
@@ -56,6 +57,18 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def result(output: Path, cell: Cell) -> dict[str, Any]:
     return read_json(output / "cells" / cell.name / "result.json")
+
+
+@pytest.mark.slow
+def test_every_family_is_compared_with_classes(tmp_path: Path) -> None:
+    """To the last figure: mode coverage of all, and the probe of the one model whose layers can be probed."""
+    sizes = {"vqvae-prior": Size(32, 1), "image-gpt": Size(32, 1)}
+    cells = [Cell(family, 4, sizes.get(family, Size(8, 1))) for family in CONTENDERS]
+    settings = dataclasses.replace(SETTINGS, budget="2steps", parallel=0)
+    assert compare("family", cells, settings, tmp_path / "out", publish)["not_done"] == {}
+    figures = {cell.family: result(tmp_path / "out", cell) for cell in cells}
+    assert all(sum(found["coverage"]["drawn"]) == 16 for found in figures.values())
+    assert [family for family, found in figures.items() if "probe" in found] == ["image-gpt"]
 
 
 def test_a_comparison_from_beginning_to_end(tmp_path: Path, trainings: list[str]) -> None:
