@@ -127,11 +127,15 @@ def quality_cost_plot(rows: Sequence[Row]) -> Any:
     axes = figure.subplots()
     by_family = by_family_of(points)
     several = len({row.cell.resolution for row in points}) > 1
+    most = max(row.figures["frechet_images"] for row in points)
     for family, own in by_family.items():
         x = [row.figures["sample_seconds_an_image"] for row in own]
         y = [row.figures["frechet"] / row.figures["frechet_floor"] for row in own]
         style = style_of(family)
         axes.plot(x, y, linewidth=1.2, alpha=0.9, label=CONTENDERS[family].title, **style)
+        for row, a, b in zip(own, x, y, strict=True):
+            if row.figures["frechet_images"] < most:
+                axes.plot([a], [b], marker=style["marker"], color=style["color"], markerfacecolor="white")
         if several:
             for row, a, b in zip(own, x, y, strict=True):
                 axes.annotate(
@@ -271,6 +275,11 @@ def probe_plot(rows: Sequence[Row]) -> Any:
 
 Draw = Callable[[Sequence[Row]], Any]
 
+QUALITY_COST = (
+    "Quality against the cost of a sample. Hollow points are of fewer images, drawn and real, than the others: the "
+    "distance of real images is larger then, and the ratio flatters."
+)
+
 PLOTS: dict[str, list[tuple[str, str, Draw]]] = {
     "resolution": [
         (
@@ -280,7 +289,7 @@ PLOTS: dict[str, list[tuple[str, str, Draw]]] = {
             sampling_plot,
         ),
         ("evaluations", "Network evaluations that a naive sampler takes: one a symbol.", evaluations_plot),
-        ("quality-cost", "Quality against the cost of a sample.", quality_cost_plot),
+        ("quality-cost", QUALITY_COST, quality_cost_plot),
         ("likelihood", "Test likelihood, each unit on axes of its own.", likelihood_plot),
         (
             "fidelity",
@@ -296,7 +305,7 @@ PLOTS: dict[str, list[tuple[str, str, Draw]]] = {
             "Likelihood against training speed; lower and further right is better.",
             speed_likelihood_plot,
         ),
-        ("quality-cost", "Quality against the cost of a sample.", quality_cost_plot),
+        ("quality-cost", QUALITY_COST, quality_cost_plot),
         ("coverage", "Mode coverage: classes of unconditional samples, by a classifier.", coverage_plot),
         ("probe", "The linear probe of ImageGPT.", probe_plot),
     ],
