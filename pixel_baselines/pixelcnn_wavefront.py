@@ -93,7 +93,9 @@ class PixelCNNWavefront(MaskedInputWavefront):
         ]
         self.hidden = new(config.blocks, self.most, half)
         self.stream = new(self.most, width)
-        self.active = new(config.blocks, self.most, width)
+        # A block's later channel groups read what its earlier ones left; with one group all blocks share a place.
+        self.active = new(1 if grid.channels == 1 else config.blocks, self.most, width)
+        self.active = self.active.expand(config.blocks, -1, -1)
         self.head = HeadWalk(*model.head.layers, self.stream, grid.channels)
 
     def _begin(self, front: Front) -> None:
