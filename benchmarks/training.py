@@ -13,12 +13,12 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.loop import LoopTimes, measure_loop
 from benchmarks.models import MODELS, TRAINED, Benchmarked, ModelName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
 from rasterwise.errors import InputError
+from rasterwise.flops import flop_counter
 from rasterwise.measuring import DeviceChoice, chosen_device, in_fresh_process, median, seconds_of
 from rasterwise.optimization import parameter_groups
 from rasterwise.progress import Progress
@@ -160,11 +160,8 @@ class Variant:
         )
 
     def flops_a_step(self) -> int:
-        """FLOPs of matrix products and convolutions, forward and backward, a multiply-add as two.
-
-        Counted as they are computed: a masked kernel at its stored size, attention as if it were not causal.
-        """
-        with FlopCounterMode(display=False) as counter:
+        """FLOPs of a step, forward and backward."""
+        with flop_counter() as counter:
             self.gradients()
         self.optimizer.zero_grad()
         return int(counter.get_total_flops())

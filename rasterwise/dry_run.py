@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedType
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from rasterwise.flops import flop_counter
 from rasterwise.gradient_checkpointing import checkpoint_layers
 from rasterwise.runs import configuration, device_name
 from rasterwise.splits import Batch, Split
@@ -111,7 +111,7 @@ def costs_of(objective: Objective, batch: Batch, accelerator: Accelerator) -> Co
             kept[storage.data_ptr()] = storage
         return tensor
 
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         with torch.autograd.graph.saved_tensors_hooks(keep, _unchanged), accelerator.autocast():
             losses = objective(batch)
         losses.total.backward()

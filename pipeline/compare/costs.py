@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.image_pipeline import ImagePipeline
 from rasterwise.autoregressive import AutoregressiveModel, evaluating
+from rasterwise.flops import flop_counter
 from rasterwise.measuring import median, seconds_of
 from rasterwise.sampling_plan import SamplingPlan
 from rasterwise.walk import CannotRecordError, recorder_for, walk
@@ -160,6 +160,6 @@ def flops_an_image(pipeline: ImagePipeline, image: Tensor) -> int:
         pipeline: Whose.
         image: uint8 ``(1, C, H, W)``.
     """
-    with evaluating(pipeline.model), FlopCounterMode(display=False) as counter:
+    with evaluating(pipeline.model), flop_counter() as counter:
         pipeline.log_prob(image)
     return int(counter.get_total_flops())
