@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 def flop_counter() -> FlopCounterMode:
     """A context that counts; afterwards ``get_total_flops()`` tells.
 
-    A masked kernel counts at its stored size, and attention as if it were not causal. torch by itself leaves
-    out the attention that it computes on CPUs.
+    A masked kernel counts at its stored size, and attention as if it were not causal. Some releases of torch,
+    2.14 among them, leave out the attention that they compute on CPUs; here it counts with all of them.
 
     Example:
         >>> query = torch.zeros(2, 3, 5, 8)
