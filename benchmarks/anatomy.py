@@ -15,10 +15,11 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.models import MODELS, SAMPLED, SampledName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
 from benchmarks.sampling import draw_until, steps
-from rasterwise.autoregressive import AutoregressiveModel, evaluating
+from rasterwise.decoding.sampling import Sampling, draw
 from rasterwise.errors import InputError
-from rasterwise.measuring import in_fresh_process, median, seconds_of
-from rasterwise.sampling import Sampling, draw
+from rasterwise.measure.timing import in_fresh_process, median, seconds_of
+from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.models.pretrained import evaluating
 
 CPU = torch.device("cpu")
 MATRIX_PRODUCTS = {"aten::mm", "aten::addmm", "aten::addmm_"}

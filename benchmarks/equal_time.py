@@ -22,18 +22,21 @@ from pixel_baselines import (
     RowLSTM,
     RowLSTMConfig,
 )
-from rasterwise.autoregressive import AutoregressiveModel
-from rasterwise.data import DataConfig, ImageData, open_images
+from rasterwise.data.config import DataConfig
+from rasterwise.data.dataset import ImageData, open_images
+from rasterwise.data.splits import Batch
 from rasterwise.errors import InputError
-from rasterwise.grid import Grid
-from rasterwise.likelihood_training import LikelihoodObjective, train_on_images
-from rasterwise.measuring import in_fresh_process, median, seconds_of
-from rasterwise.optimization import parameter_groups
+from rasterwise.measure.timing import in_fresh_process, median, seconds_of
+from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.progress import Progress
-from rasterwise.runs import RunFolder
-from rasterwise.splits import Batch
-from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
-from rasterwise.training import TrainingConfig, start_accelerator
+from rasterwise.symbols.grid import Grid
+from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
+from rasterwise.training.accelerator import start_accelerator
+from rasterwise.training.autoregressive import train_on_images
+from rasterwise.training.config import TrainingConfig
+from rasterwise.training.likelihood import LikelihoodObjective
+from rasterwise.training.optimizer import parameter_groups
+from rasterwise.training.run.run_folder import RunFolder
 
 LikeName = Literal["pixelcnn", "gated-pixelcnn", "row-lstm", "diagonal-bilstm"]
 

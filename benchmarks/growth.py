@@ -16,10 +16,11 @@ import torch
 from benchmarks.models import MODELS, SAMPLED, SampledName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
 from benchmarks.sampling import draw_until, steps
-from rasterwise.autoregressive import AutoregressiveModel, evaluating
 from rasterwise.errors import InputError
-from rasterwise.figures import new_figure, save_figure
-from rasterwise.measuring import DeviceChoice, chosen_device, in_fresh_process, median, seconds_of
+from rasterwise.measure.figures import new_figure, save_figure
+from rasterwise.measure.timing import DeviceChoice, chosen_device, in_fresh_process, median, seconds_of
+from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.models.pretrained import evaluating
 
 
 @dataclass(frozen=True)

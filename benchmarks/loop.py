@@ -13,11 +13,14 @@ from typing import Any
 
 import torch
 
-from rasterwise.loading import BrokenPictures
-from rasterwise.measuring import median, seconds_of
-from rasterwise.runs import RunFolder
-from rasterwise.splits import Batch, Split
-from rasterwise.training import Objective, TrainingConfig, start_accelerator, train
+from rasterwise.data.splits import Batch, Split
+from rasterwise.data.workers import BrokenPictures
+from rasterwise.measure.timing import median, seconds_of
+from rasterwise.training.accelerator import start_accelerator
+from rasterwise.training.config import TrainingConfig
+from rasterwise.training.loop import train
+from rasterwise.training.objective import Objective
+from rasterwise.training.run.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

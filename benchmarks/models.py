@@ -21,13 +21,13 @@ from pixel_baselines import (
     RowLSTM,
     RowLSTMConfig,
 )
-from rasterwise.grid import Grid
-from rasterwise.likelihood_training import LikelihoodObjective
-from rasterwise.pretrained import Pretrained
-from rasterwise.splits import Batch
-from rasterwise.training import Objective
+from rasterwise.data.splits import Batch
+from rasterwise.models.pretrained import Pretrained
+from rasterwise.symbols.grid import Grid
+from rasterwise.training.likelihood import LikelihoodObjective
+from rasterwise.training.objective import Objective
 from stage1_vqvae import VQVAE, VQVAEConfig
-from stage1_vqvae.train import VQVAEObjective
+from stage1_vqvae.objective import VQVAEObjective
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 
 SampledName = Literal[

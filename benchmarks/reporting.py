@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from rasterwise.command_line import run_command
+from rasterwise.command_line.run import run_command
 from rasterwise.errors import InputError
 from rasterwise.files import write_json
-from rasterwise.machine import machine_facts
+from rasterwise.measure.machine import machine_facts
 from rasterwise.progress import Progress
 
 Options = TypeVar("Options")

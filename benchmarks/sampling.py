@@ -16,9 +16,11 @@ from torch import Tensor
 
 from benchmarks.models import MODELS, SAMPLED, SampledName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
-from rasterwise.autoregressive import AutoregressiveModel, evaluating
+from rasterwise.decoding.cuda_graph import recorder_for
+from rasterwise.decoding.loop import walk
+from rasterwise.decoding.plan import SamplingPlan
 from rasterwise.errors import InputError
-from rasterwise.measuring import (
+from rasterwise.measure.timing import (
     DeviceChoice,
     PeakMemory,
     chosen_device,
@@ -27,9 +29,9 @@ from rasterwise.measuring import (
     seconds_of,
     with_peak_memory,
 )
+from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.models.pretrained import evaluating
 from rasterwise.progress import Progress
-from rasterwise.sampling_plan import SamplingPlan
-from rasterwise.walk import recorder_for, walk
 from stage2_prior import TransformerPrior
 
 CacheKind = Literal["dynamic", "static"]

@@ -17,13 +17,13 @@ from torch import Tensor
 from benchmarks.loop import LoopTimes, measure_loop
 from benchmarks.models import MODELS, TRAINED, Benchmarked, ModelName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
+from rasterwise.data.indexed import tensor_split
 from rasterwise.errors import InputError
-from rasterwise.flops import flop_counter
-from rasterwise.measuring import DeviceChoice, chosen_device, in_fresh_process, median, seconds_of
-from rasterwise.optimization import parameter_groups
+from rasterwise.measure.flops import flop_counter
+from rasterwise.measure.timing import DeviceChoice, chosen_device, in_fresh_process, median, seconds_of
 from rasterwise.progress import Progress
-from rasterwise.splits import tensor_split
-from rasterwise.training import TrainingConfig
+from rasterwise.training.config import TrainingConfig
+from rasterwise.training.optimizer import parameter_groups
 
 Precision = Literal["fp32", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}

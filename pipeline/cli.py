@@ -10,35 +10,47 @@ USAGE_ERROR = 2
 
 COMMANDS = {
     "quickstart": (
-        "pipeline.quickstart",
+        "pipeline.commands.quickstart",
         "main",
         "train both stages on built-in digits and draw some: start here",
     ),
     "train vqvae": ("stage1_vqvae.train", "main", "train a VQ-VAE on images"),
-    "encode": ("pipeline.encode", "main", "encode a dataset to codes with a trained VQ-VAE"),
-    "train prior": ("pipeline.train", "main_prior", "train a transformer prior on codes"),
+    "encode": ("pipeline.commands.encode", "main", "encode a dataset to codes with a trained VQ-VAE"),
+    "train prior": ("pipeline.commands.train", "main_prior", "train a transformer prior on codes"),
     "train pixel": (
-        "pipeline.train",
+        "pipeline.commands.train",
         "main_pixel",
         "train a pixel-level model on images, or as a prior on codes",
     ),
-    "sample": ("pipeline.generate", "main_sample", "draw new images"),
+    "sample": ("pipeline.commands.sample", "main_sample", "draw new images"),
     "reconstruct": (
-        "pipeline.generate",
+        "pipeline.commands.reconstruct",
         "main_reconstruct",
         "show what is left of images after the tokenizer",
     ),
-    "complete": ("pipeline.generate", "main_complete", "keep a part of images and draw the rest"),
-    "evaluate": ("pipeline.evaluate", "main", "measure a VQ-VAE or a pipeline on a test split"),
-    "plot": ("pipeline.plot", "main", "draw the learning curves of runs"),
+    "complete": ("pipeline.commands.complete", "main_complete", "keep a part of images and draw the rest"),
+    "evaluate": ("pipeline.commands.evaluate", "main", "measure a VQ-VAE or a pipeline on a test split"),
+    "plot": ("pipeline.commands.plot", "main", "draw the learning curves of runs"),
     "compare resolution": (
-        "pipeline.compare.resolution",
+        "pipeline.compare.commands.resolution",
         "main",
         "pixels against tokens: cost, likelihood and quality as images grow",
     ),
-    "compare size": ("pipeline.compare.size", "main", "one model's loss as it grows, with power laws"),
-    "compare family": ("pipeline.compare.family", "main", "all models at one resolution and one budget"),
-    "probe": ("pipeline.probe", "main", "classify pictures by the features of each layer of an ImageGPT"),
+    "compare size": (
+        "pipeline.compare.commands.size",
+        "main",
+        "one model's loss as it grows, with power laws",
+    ),
+    "compare family": (
+        "pipeline.compare.commands.family",
+        "main",
+        "all models at one resolution and one budget",
+    ),
+    "probe": (
+        "pipeline.commands.probe",
+        "main",
+        "classify pictures by the features of each layer of an ImageGPT",
+    ),
 }
 """Each command with the module and function that run it, and what it does."""
 

@@ -14,14 +14,14 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.models import open_model, open_tokenizer
-from rasterwise.autoregressive import AutoregressiveModel
-from rasterwise.condition import Condition
+from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
 from rasterwise.files import new_folder
 from rasterwise.images import Colour, Images, resized, to_picture, to_uint8
-from rasterwise.pretrained import CARD_NAME, local_folder, upload_folder
-from rasterwise.sampling import Sampling
-from rasterwise.tokenizer import ImageTokenizer
+from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.models.pretrained import CARD_NAME, local_folder, upload_folder
+from rasterwise.symbols.condition import Condition
+from rasterwise.tokenizers.image import ImageTokenizer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -55,9 +55,7 @@ class ImagePipeline:
         InputError: The model was trained on another tokenizer's symbols.
 
     Example:
-        >>> from rasterwise.grid import Grid
-        >>> from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
-        >>> from stage2_prior import TransformerPrior, TransformerPriorConfig
+        >>> from rasterwise import Grid, ImagePipeline, PixelTokenizer, PixelTokenizerConfig, TransformerPrior, TransformerPriorConfig
         >>> config = TransformerPriorConfig(grid=Grid(1, 4, 4, 2), width=16, heads=2, depth=1)
         >>> pipeline = ImagePipeline(PixelTokenizer(PixelTokenizerConfig(levels=2)), TransformerPrior(config).eval())
         >>> pipeline.sample(2, seed=0)[0].size

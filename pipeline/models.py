@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from rasterwise.errors import InputError
-from rasterwise.pretrained import model_folder, read_kind
+from rasterwise.models.pretrained import model_folder, read_kind
 
 
 def tokenizer_classes() -> dict[str, type]:
     """Every tokenizer by its kind."""
     from pixel_baselines import PaletteTokenizer
-    from rasterwise.tokenizer import PixelTokenizer
+    from rasterwise.tokenizers.pixels import PixelTokenizer
     from stage1_vqvae import VQVAE
 
     return {"pixels": PixelTokenizer, "palette": PaletteTokenizer, "vqvae": VQVAE}
@@ -20,7 +20,7 @@ def tokenizer_classes() -> dict[str, type]:
 
 def model_classes() -> dict[str, type]:
     """Every autoregressive model by its kind."""
-    from pixel_baselines.train import MODELS
+    from pixel_baselines.models import MODELS
     from stage2_prior import TransformerPrior
 
     return {"transformer-prior": TransformerPrior} | MODELS

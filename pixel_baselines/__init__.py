@@ -1,13 +1,18 @@
 """The pixel-level baselines."""
 
-from pixel_baselines.diagonal_bilstm import DiagonalBiLSTM, DiagonalBiLSTMConfig
-from pixel_baselines.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
-from pixel_baselines.image_gpt import ImageGPT, ImageGPTConfig
-from pixel_baselines.linear_probe import LinearProbeReport, probe_layers
-from pixel_baselines.palette import PaletteConfig, PaletteTokenizer
-from pixel_baselines.pixelcnn import PixelCNN, PixelCNNConfig
-from pixel_baselines.pixelcnn_pp import PixelCNNPP, PixelCNNPPConfig
-from pixel_baselines.row_lstm import RowLSTM, RowLSTMConfig
+from pixel_baselines.gated_pixelcnn.model import GatedPixelCNN
+from pixel_baselines.gated_pixelcnn.network import GatedPixelCNNConfig
+from pixel_baselines.image_gpt.model import ImageGPT
+from pixel_baselines.image_gpt.network import ImageGPTConfig
+from pixel_baselines.image_gpt.palette import PaletteConfig, PaletteTokenizer
+from pixel_baselines.pixel_rnn.diagonal_bilstm import DiagonalBiLSTM
+from pixel_baselines.pixel_rnn.diagonal_bilstm_layer import DiagonalBiLSTMConfig
+from pixel_baselines.pixel_rnn.row_lstm import RowLSTM
+from pixel_baselines.pixel_rnn.row_lstm_layer import RowLSTMConfig
+from pixel_baselines.pixelcnn.model import PixelCNN
+from pixel_baselines.pixelcnn.network import PixelCNNConfig
+from pixel_baselines.pixelcnn_pp.model import PixelCNNPP
+from pixel_baselines.pixelcnn_pp.network import PixelCNNPPConfig
 
 __all__ = [
     "DiagonalBiLSTM",
@@ -16,7 +21,6 @@ __all__ = [
     "GatedPixelCNNConfig",
     "ImageGPT",
     "ImageGPTConfig",
-    "LinearProbeReport",
     "PaletteConfig",
     "PaletteTokenizer",
     "PixelCNN",
@@ -25,5 +29,4 @@ __all__ = [
     "PixelCNNPPConfig",
     "RowLSTM",
     "RowLSTMConfig",
-    "probe_layers",
 ]

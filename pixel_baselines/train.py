@@ -5,96 +5,29 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from accelerate import Accelerator
 
-from pixel_baselines import (
-    DiagonalBiLSTM,
-    GatedPixelCNN,
-    ImageGPT,
-    PaletteConfig,
-    PaletteTokenizer,
-    PixelCNN,
-    PixelCNNPP,
-    RowLSTM,
-)
-from rasterwise.augmentation import Augmentation, augmented
-from rasterwise.autoregressive import AutoregressiveModel
-from rasterwise.codes import open_codes
-from rasterwise.command_line import USER_ERROR, run_command, split_word
-from rasterwise.data import DataConfig, ImageData, broken_pictures, open_images
-from rasterwise.dry_run import dry_run
+from pixel_baselines.image_gpt.palette import PaletteConfig, PaletteTokenizer
+from pixel_baselines.models import DEFAULT_MODEL, MODELS
+from pixel_baselines.options import COMMAND, TrainPixel
+from rasterwise.codes.dataset import open_codes
+from rasterwise.command_line.run import USER_ERROR, run_command, split_word
+from rasterwise.data.augmentation import augmented
+from rasterwise.data.dataset import ImageData, broken_pictures, open_images
+from rasterwise.data.splits import Split
 from rasterwise.errors import InputError
-from rasterwise.likelihood_training import Decode, LikelihoodObjective, train_on_codes, train_on_images
-from rasterwise.pretrained import CONFIG_NAME, read_kind
+from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.models.pretrained import CONFIG_NAME, read_kind
 from rasterwise.progress import Progress
-from rasterwise.runs import MAY_DIFFER, RunFolder, read_command
-from rasterwise.splits import Split
-from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
-from rasterwise.training import TrainingConfig, start_accelerator
-
-MODELS: dict[str, type[AutoregressiveModel]] = {
-    "pixelcnn": PixelCNN,
-    "gated-pixelcnn": GatedPixelCNN,
-    "pixelcnn-pp": PixelCNNPP,
-    "row-lstm": RowLSTM,
-    "diagonal-bilstm": DiagonalBiLSTM,
-    "image-gpt": ImageGPT,
-}
-"""Every pixel-level model by the name that ``--model`` takes."""
-
-DEFAULT_MODEL = "gated-pixelcnn"
-
-COMMAND = "train pixel --model "
-"""Before the model's name: the name of its runs in run.json."""
-
-Model = TypeVar("Model")
-
-
-@dataclass(frozen=True)
-class TrainPixel(Generic[Model]):
-    """Train a pixel-level model on images, or on codes as their prior.
-
-    Attributes:
-        model: The model; --model NAME chooses which. --recipe NAME starts from a training worth repeating:
-            other flags change it.
-        output: The run's folder; with the tokenizer in it, it is a whole pipeline.
-        data: The images.
-        augmentation: How training images are changed at random.
-        levels: Levels a subpixel: 2, 4, … 256.
-        dynamic: Draw binary pixels as Bernoulli(intensity / 255) anew each time; takes --levels 2.
-        palette: Pixels as the nearest of this many colours, found by k-means on the dataset (0: as levels).
-        codes: Train on the codes in this folder, from `rasterwise encode`, instead of images. Codes have no
-            order, so a model that can reads them as learned vectors; so it does palette colours.
-        conditional: Tell the model the images' classes. Codes that have classes always do.
-        training: How it is trained.
-        label_dropout: Share of labels hidden in training, so that guidance has an unconditional model.
-        resume: Go on with the run in this folder, as it was configured: nothing else needs to be given, and what
-            is given must agree with it. The same command again does the same.
-        dry_run: Print the resolved configuration, the parameters, the FLOPs of a step and the memory that it takes,
-            and write nothing.
-        force: Delete a run that is in the output folder and start anew.
-        json: Print the report as JSON.
-    """
-
-    model: Model
-    output: Path = Path("runs/pixel")
-    data: DataConfig = field(default_factory=DataConfig)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    levels: int = 256
-    dynamic: bool = False
-    palette: int = 0
-    codes: Path | None = None
-    conditional: bool = False
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    label_dropout: float = 0.1
-    resume: Path | None = None
-    dry_run: bool = False
-    force: bool = False
-    json: bool = False
+from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
+from rasterwise.training.accelerator import start_accelerator
+from rasterwise.training.autoregressive import Decode, train_on_codes, train_on_images
+from rasterwise.training.dry_run import dry_run
+from rasterwise.training.likelihood import LikelihoodObjective
+from rasterwise.training.run.run_folder import MAY_DIFFER, RunFolder, read_command
 
 
 def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[str, Any]:
@@ -218,7 +151,7 @@ def _name(config: Any) -> str:
 
 def run(arguments: Sequence[str] | None, program: str | None, command: Any = train_pixel) -> int:
     """Run the command with the flags of the model that --model names, from where a recipe starts."""
-    from pixel_baselines.recipes import RECIPES  # which need this module's TrainPixel
+    from pixel_baselines.recipes import RECIPES
 
     name, rest = split_word(sys.argv[1:] if arguments is None else arguments, "--model")
     recipe, rest = split_word(rest, "--recipe")

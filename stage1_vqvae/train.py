@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from accelerate import Accelerator
-from PIL import Image
-from torch import Tensor
-
-from rasterwise.augmentation import Augmentation, augmented
-from rasterwise.command_line import run_command
-from rasterwise.data import DataConfig, broken_pictures, open_images
-from rasterwise.dry_run import dry_run
-from rasterwise.images import picture_grid
-from rasterwise.likelihoods import bits_per_dim
-from rasterwise.metrics import Means, histogram_entropy_nats, psnr_db
+from rasterwise.command_line.run import run_command
+from rasterwise.data.augmentation import Augmentation, augmented
+from rasterwise.data.config import DataConfig
+from rasterwise.data.dataset import broken_pictures, open_images
 from rasterwise.progress import Progress
-from rasterwise.runs import RunFolder
-from rasterwise.splits import Batch, Split
-from rasterwise.training import Losses, Objective, TrainingConfig, start_accelerator, train
-from stage1_vqvae.vqvae import VQVAE, Reconstruction, VQVAEConfig, to_unit
+from rasterwise.training.accelerator import start_accelerator
+from rasterwise.training.config import TrainingConfig
+from rasterwise.training.dry_run import dry_run
+from rasterwise.training.loop import train
+from rasterwise.training.run.run_folder import RunFolder
+from stage1_vqvae.evaluation import evaluate_vqvae, reconstruction_picture
+from stage1_vqvae.objective import VQVAEObjective
+from stage1_vqvae.tokenizers.vqvae import VQVAE, VQVAEConfig
 
 COMMAND = "train vqvae"
 """The name of its runs in run.json."""
@@ -62,88 +56,6 @@ class TrainVQVAE:
     dry_run: bool = False
     force: bool = False
     json: bool = False
-
-
-class VQVAEObjective(Objective):
-    """Reconstruction error plus commitment.
-
-    Args:
-        model: The VQ-VAE; its configuration says which error.
-    """
-
-    model: VQVAE
-
-    def __init__(self, model: VQVAE) -> None:
-        super().__init__()
-        self.model = model
-        self.criterion = "mse" if model.config.likelihood == "mse" else "reconstruction_bits_per_dim"
-
-    def forward(self, batch: Batch) -> Losses:
-        images = batch.values
-        reconstruction: Reconstruction = self.model(images, more_to_come=self.more_to_come)
-        target = to_unit(images, self.model)
-        seen = F.mse_loss(reconstruction.mean.detach().clamp(-1, 1), target)
-        shown = {"psnr_db": -10 * torch.log10(seen / 4)}  # pictures span 2 from black to white
-        if reconstruction.log_scale is None:
-            error = F.mse_loss(reconstruction.mean, target)
-        else:
-            error = self.model.reconstruction_nats(images, reconstruction).mean() / images[0].numel()
-            shown["reconstruction_nats_per_dim"] = error.detach()
-        shown["commitment"] = reconstruction.commitment_loss.detach()
-        return Losses(error + reconstruction.commitment_loss, shown)
-
-
-@torch.no_grad()
-def evaluate_vqvae(
-    model: VQVAE, split: Split, accelerator: Accelerator, *, batch_size: int = 256
-) -> dict[str, float]:
-    """Metrics over a whole split: every image once, whatever the batch size and process count.
-
-    Returns:
-        psnr_db and mse (of uint8 pictures, the error pooled over all of them), codebook_usage (share of the
-        codes that occur), codebook_perplexity (exp of the entropy of their histogram), items; with the
-        logistic likelihood also reconstruction_bits_per_dim and elbo_bits_per_dim, the latter with a
-        uniform prior over codes.
-    """
-    means = Means()
-    histogram = torch.zeros(model.config.codebook_size, dtype=torch.float64, device=model.device)
-    codes_an_image, subpixels = 0, 0
-    for batch in split.ordered(batch_size, rank=accelerator.process_index, world=accelerator.num_processes):
-        images = batch.values.to(model.device)
-        reconstruction: Reconstruction = model(images)
-        means.add(mse=(reconstruction.images.double() - images.double()).square().flatten(1).mean(1))
-        if reconstruction.log_scale is not None:
-            means.add(nats=model.reconstruction_nats(images, reconstruction))
-        codes = reconstruction.codes.flatten()
-        histogram += torch.bincount(codes, minlength=len(histogram))
-        codes_an_image, subpixels = reconstruction.codes[0].numel(), images[0].numel()
-    means.reduce(accelerator)
-    histogram = accelerator.reduce(histogram, "sum")
-    metrics = {
-        "psnr_db": psnr_db(means.mean("mse")),
-        "mse": means.mean("mse"),
-        "codebook_usage": float((histogram > 0).double().mean()),
-        "codebook_perplexity": math.exp(histogram_entropy_nats(histogram)),
-        "items": means.count("mse"),
-    }
-    if model.config.likelihood == "logistic":
-        nats = means.mean("nats")
-        metrics["reconstruction_bits_per_dim"] = bits_per_dim(nats, subpixels)
-        prior_nats = codes_an_image * math.log(model.config.codebook_size)
-        metrics["elbo_bits_per_dim"] = bits_per_dim(nats + prior_nats, subpixels)
-    return metrics
-
-
-def reconstruction_picture(model: VQVAE, images: Tensor) -> Image.Image:
-    """Images and, below each row of them, their reconstructions.
-
-    Args:
-        model: In evaluation mode.
-        images: uint8 ``(B, C, H, W)``; B a multiple of 8 makes full rows.
-    """
-    reconstructed = model(images.to(model.device)).images.cpu()
-    rows = [part for pair in zip(images.cpu().split(8), reconstructed.split(8), strict=True) for part in pair]
-    return picture_grid(torch.cat(rows), columns=8)
 
 
 def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:

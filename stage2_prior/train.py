@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rasterwise.codes import open_codes
-from rasterwise.command_line import run_command
-from rasterwise.dry_run import dry_run
-from rasterwise.likelihood_training import Decode, LikelihoodObjective, train_on_codes
-from rasterwise.runs import RunFolder
-from rasterwise.training import TrainingConfig, start_accelerator
-from stage2_prior.transformer import TransformerPrior, TransformerPriorConfig
+from rasterwise.codes.dataset import open_codes
+from rasterwise.command_line.run import run_command
+from rasterwise.training.accelerator import start_accelerator
+from rasterwise.training.autoregressive import Decode, train_on_codes
+from rasterwise.training.config import TrainingConfig
+from rasterwise.training.dry_run import dry_run
+from rasterwise.training.likelihood import LikelihoodObjective
+from rasterwise.training.run.run_folder import RunFolder
+from stage2_prior.transformer.model import TransformerPrior
+from stage2_prior.transformer.network import TransformerPriorConfig
 
 COMMAND = "train prior"
 """The name of its runs in run.json."""

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from rasterwise.autoregressive import AutoregressiveModel
-from rasterwise.condition import Condition
+from rasterwise.decoding.loop import walk
+from rasterwise.decoding.plan import SamplingPlan
+from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
-from rasterwise.grid import Grid
-from rasterwise.sampling import Sampling
-from rasterwise.sampling_plan import SamplingPlan
-from rasterwise.walk import walk
+from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.symbols.condition import Condition
+from rasterwise.symbols.grid import Grid
 from tests.recording import OneDevice, recorded_by_doing, replaying
 
 CLASSES = ("a", "b", "c")
@@ -174,7 +174,7 @@ class AutoregressiveSuite(ABC):
     @pytest.mark.parametrize("tall", [Grid(1, 13, 2, 5), Grid(3, 13, 1, 4)], ids=str)
     def test_replayed_sample_is_plain_sample(self, tall: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
         """A walk that is recorded and replayed draws the same symbols, in whatever way they are drawn."""
-        monkeypatch.setattr("rasterwise.attention_cache.BUCKET", 8)
+        monkeypatch.setattr("rasterwise.decoding.kv_cache.BUCKET", 8)
         model = randomized(self.build(tall, CLASSES))
         known, mask = random_symbols(tall, 3), torch.zeros(tall.shape, dtype=torch.bool)
         mask[:, 3:9, -1] = True

@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pipeline.encode
-import pipeline.train
+import pipeline.commands.encode
+import pipeline.commands.train
 import pixel_baselines.train
 import stage1_vqvae.train
 from pipeline.cli import main as rasterwise
-from rasterwise.data import ImageData
-from rasterwise.reading import Columns
-from rasterwise.splits import tensor_split
+from rasterwise.data.dataset import ImageData
+from rasterwise.data.indexed import tensor_split
+from rasterwise.data.rows import Columns
 
 SHORT = [
     "--device=cpu", "--steps=10", "--batch-size=48", "--warmup-steps=2", "--save-every=1", "--evaluate-every=3",
@@ -195,7 +195,7 @@ def main() -> None:
 
 def prepare() -> None:
     """Import what the commands would import one by one, and hand them a few pictures held in memory."""
-    for name in ("datasets", "torch.utils.tensorboard", "torchvision", "tyro", "pipeline.encode"):
+    for name in ("datasets", "torch.utils.tensorboard", "torchvision", "tyro", "pipeline.commands.encode"):
         importlib.import_module(name)
     import torch
 
@@ -209,7 +209,7 @@ def prepare() -> None:
         classes=("a", "b"),
         columns=Columns(image="image", label="label", caption=None),
     )
-    for module in (stage1_vqvae.train, pixel_baselines.train, pipeline.encode):
+    for module in (stage1_vqvae.train, pixel_baselines.train, pipeline.commands.encode):
         module.open_images = lambda *_: data  # type: ignore[attr-defined]
 
 

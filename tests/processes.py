@@ -15,17 +15,20 @@ import torch
 from accelerate import Accelerator
 
 from pixel_baselines import GatedPixelCNN, GatedPixelCNNConfig
-from rasterwise.autoregressive import AutoregressiveModel
-from rasterwise.command_line import leave_process_group
+from rasterwise.data.indexed import tensor_split
 from rasterwise.files import save_tensors
-from rasterwise.grid import Grid
-from rasterwise.likelihood_training import LikelihoodObjective, evaluate_likelihood
-from rasterwise.runs import RunFolder
-from rasterwise.sharding import whole
-from rasterwise.splits import tensor_split
-from rasterwise.training import Objective, TrainingConfig, start_accelerator, train
+from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.processes import leave_process_group
+from rasterwise.symbols.grid import Grid
+from rasterwise.training.accelerator import start_accelerator
+from rasterwise.training.config import TrainingConfig
+from rasterwise.training.fsdp import whole
+from rasterwise.training.likelihood import LikelihoodObjective, evaluate_likelihood
+from rasterwise.training.loop import train
+from rasterwise.training.objective import Objective
+from rasterwise.training.run.run_folder import RunFolder
 from stage1_vqvae import VQVAE, VQVAEConfig
-from stage1_vqvae.train import VQVAEObjective
+from stage1_vqvae.objective import VQVAEObjective
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.autoregressive_suite import random_symbols
 

@@ -112,7 +112,7 @@ def replaying() -> Iterator[Recorder]:
     """Inside, ``sample`` records and replays as it does on a GPU."""
     recorder = Recorder()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rasterwise.autoregressive.recorder_for", lambda device: recorder)
+        patch.setattr("rasterwise.models.autoregressive.recorder_for", lambda device: recorder)
         yield recorder
 
 

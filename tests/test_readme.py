@@ -24,9 +24,9 @@ ELSEWHERE = {'pip install -e ".[dev]" && pytest', "pip install -e . && rasterwis
 WITH_LAUNCHERS = (
     *(
         f"torchrun --nproc_per_node 2 -m {module} "
-        for module in ("stage1_vqvae.train", "pipeline.encode", "-- pipeline.cli sample")
+        for module in ("rasterwise train vqvae", "rasterwise encode", "rasterwise sample")
     ),
-    "accelerate launch --config_file fsdp.yaml -m stage2_prior.train ",
+    "accelerate launch --config_file fsdp.yaml -m rasterwise train prior ",
 )
 
 
@@ -48,7 +48,7 @@ def test_commands_and_python(folders: Folders, monkeypatch: pytest.MonkeyPatch) 
     """Every command and every Python block runs, in order, on a folder of pictures; trainings are cut short."""
     folders.classes("my-images", 20)
     monkeypatch.chdir(folders.root)
-    monkeypatch.setattr("pipeline.classifier.STEPS_AT_LEAST", 20)
+    monkeypatch.setattr("pipeline.evaluation.classifier.STEPS_AT_LEAST", 20)
     ran = 0
     for command in commands():
         if command in ELSEWHERE or command.startswith(WITH_LAUNCHERS):

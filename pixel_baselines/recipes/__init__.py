@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pixel_baselines.options import TrainPixel
 from pixel_baselines.recipes import mnist_256, mnist_dynamic, rgb_32
-from pixel_baselines.train import TrainPixel
 
 Recipe = Callable[[], TrainPixel[Any]]
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pixel_baselines.diagonal_bilstm import DiagonalBiLSTMConfig
-from pixel_baselines.gated_pixelcnn import GatedPixelCNNConfig
-from pixel_baselines.image_gpt import ImageGPTConfig
-from pixel_baselines.pixelcnn import PixelCNNConfig
-from pixel_baselines.pixelcnn_pp import PixelCNNPPConfig
-from pixel_baselines.row_lstm import RowLSTMConfig
-from pixel_baselines.train import TrainPixel
-from rasterwise.data import DataConfig
-from rasterwise.grid import Grid
-from rasterwise.training import TrainingConfig
+from pixel_baselines.gated_pixelcnn.network import GatedPixelCNNConfig
+from pixel_baselines.image_gpt.network import ImageGPTConfig
+from pixel_baselines.options import TrainPixel
+from pixel_baselines.pixel_rnn.diagonal_bilstm_layer import DiagonalBiLSTMConfig
+from pixel_baselines.pixel_rnn.row_lstm_layer import RowLSTMConfig
+from pixel_baselines.pixelcnn.network import PixelCNNConfig
+from pixel_baselines.pixelcnn_pp.network import PixelCNNPPConfig
+from rasterwise.data.config import DataConfig
+from rasterwise.symbols.grid import Grid
+from rasterwise.training.config import TrainingConfig
 
 RGB = Grid(3, 32, 32, 256)
 PALETTE = Grid(1, 32, 32, 512)

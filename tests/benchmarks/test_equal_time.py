@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 
 from benchmarks.equal_time import EqualTimeBenchmark, LikeName, build, main
-from rasterwise.grid import Grid
-from rasterwise.measuring import median
+from rasterwise.measure.timing import median
+from rasterwise.symbols.grid import Grid
 
 
 @pytest.mark.parametrize("name", get_args(LikeName))

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.growth import GrowthBenchmark, main, measure_growth, table
 from rasterwise.errors import InputError
-from rasterwise.measuring import median
+from rasterwise.measure.timing import median
 
 
 def test_a_cell_says_what_was_measured() -> None:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from benchmarks.loop import InterleavedSplit, LoopTimes, measure_loop
-from rasterwise.splits import tensor_split
-from rasterwise.training import TrainingConfig
-from tests.rasterwise.test_training import prior_objective, random_symbols
+from rasterwise.data.indexed import tensor_split
+from rasterwise.training.config import TrainingConfig
+from tests.rasterwise.training.test_loop import prior_objective, random_symbols
 
 
 def test_overhead_is_the_share_that_a_bare_step_does_without() -> None:

@@ -14,9 +14,9 @@ import torch
 from benchmarks import sampling
 from benchmarks.models import MODELS, SampledName
 from benchmarks.sampling import SamplingBenchmark, figures, generate, main, measure_cell, works
-from rasterwise.autoregressive import AutoregressiveModel
-from rasterwise.grid import Grid
-from rasterwise.sampling import Sampling
+from rasterwise.decoding.sampling import Sampling
+from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.symbols.grid import Grid
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 
 CPU = torch.device("cpu")

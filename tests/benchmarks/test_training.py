@@ -22,7 +22,7 @@ from benchmarks.training import (
     main,
     measure_model,
 )
-from rasterwise.measuring import median
+from rasterwise.measure.timing import median
 
 CPU = torch.device("cpu")
 TINY = TrainingBenchmark(batch_size=2, steps=2, size="tiny", device="cpu")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.cli import COMMANDS
 from pipeline.cli import main as rasterwise
-from rasterwise.checkpoints import Checkpoints
+from rasterwise.training.run.checkpoints import Checkpoints
 from tests.conftest import TINY_PRIOR, TINY_VQVAE, Chain, Folders
 
 
@@ -103,7 +103,7 @@ def test_reconstruct_and_complete(
 
 def test_evaluate(chain: Chain, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A VQ-VAE by its reconstructions; a pipeline by its likelihood and its samples."""
-    monkeypatch.setattr("pipeline.classifier.STEPS_AT_LEAST", 20)
+    monkeypatch.setattr("pipeline.evaluation.classifier.STEPS_AT_LEAST", 20)
     report = succeeded(capsys, "evaluate", "--source", chain.vqvae)
     assert {"psnr_db", "codebook_usage"} <= report.keys()
     report = succeeded(capsys, "evaluate", "--source", chain.prior, "--samples", 20)

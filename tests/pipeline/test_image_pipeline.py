@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 from pipeline import ImagePipeline
-from rasterwise.condition import Condition
-from rasterwise.data import DataConfig, open_images
+from rasterwise.data.config import DataConfig
+from rasterwise.data.dataset import open_images
+from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
-from rasterwise.grid import Grid
-from rasterwise.sampling import Sampling
-from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
+from rasterwise.symbols.condition import Condition
+from rasterwise.symbols.grid import Grid
+from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from stage1_vqvae import VQVAE
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.conftest import Chain

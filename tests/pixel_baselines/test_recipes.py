@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main as rasterwise
-from pixel_baselines.palette import PaletteConfig, PaletteTokenizer
+from pixel_baselines.image_gpt.palette import PaletteConfig, PaletteTokenizer
+from pixel_baselines.models import MODELS
 from pixel_baselines.recipes import RECIPES
-from pixel_baselines.train import MODELS
-from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
+from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 
 SHAPES = {"mnist-dynamic": (1, 28, 28), "mnist-256": (1, 28, 28), "rgb-32": (3, 32, 32)}
 CASES = [(recipe, model) for recipe, models in RECIPES.items() for model in models]

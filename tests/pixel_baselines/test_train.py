@@ -13,13 +13,14 @@ from PIL import Image
 from pipeline import ImagePipeline
 from pipeline.cli import main as rasterwise
 from pixel_baselines import PaletteTokenizer
-from pixel_baselines.train import MODELS
+from pixel_baselines.models import MODELS
 from pixel_baselines.train import main as pixel_main
-from rasterwise.command_line import split_word
-from rasterwise.data import DataConfig, open_images
-from rasterwise.grid import Grid
-from rasterwise.likelihood_training import LikelihoodObjective, evaluate_likelihood
-from rasterwise.splits import Batch
+from rasterwise.command_line.run import split_word
+from rasterwise.data.config import DataConfig
+from rasterwise.data.dataset import open_images
+from rasterwise.data.splits import Batch
+from rasterwise.symbols.grid import Grid
+from rasterwise.training.likelihood import LikelihoodObjective, evaluate_likelihood
 from tests.autoregressive_suite import random_symbols
 from tests.conftest import Chain, Folders
 

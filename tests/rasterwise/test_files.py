@@ -28,8 +28,8 @@ from rasterwise.files import (
     save_tensors,
     write_json,
 )
-from rasterwise.grid import Grid
-from rasterwise.tokenizer import PixelTokenizer, PixelTokenizerConfig
+from rasterwise.symbols.grid import Grid
+from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from stage1_vqvae import VQVAE, VQVAEConfig
 
 

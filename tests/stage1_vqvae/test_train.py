@@ -10,10 +10,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from rasterwise.metrics import psnr_db
-from rasterwise.splits import tensor_split
+from rasterwise.data.indexed import tensor_split
+from rasterwise.measure.metrics import psnr_db
 from stage1_vqvae import VQVAE, VQVAEConfig
-from stage1_vqvae.train import evaluate_vqvae, main
+from stage1_vqvae.evaluation import evaluate_vqvae
+from stage1_vqvae.train import main
 from tests.conftest import TINY_VQVAE
 
 

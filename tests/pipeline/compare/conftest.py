@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.compare.cell import DONE, OUT_OF_MEMORY, RECONSTRUCTIONS_NAME, SAMPLES_NAME
-from pipeline.compare.comparison import NOT_YET, Comparison, Row
-from pipeline.compare.contenders import CONTENDERS
-from pipeline.compare.plan import Cell, Settings, Size
+from pipeline.compare.measurement.cell import DONE, OUT_OF_MEMORY, RECONSTRUCTIONS_NAME, SAMPLES_NAME
+from pipeline.compare.measurement.comparison import NOT_YET, Comparison, Row
+from pipeline.compare.plan.families import CONTENDERS
+from pipeline.compare.plan.settings import Cell, Settings, Size
 from rasterwise.images import picture_grid, save_picture
 
 MACHINE = {

@@ -1,0 +1,114 @@
+"""Keep a part of images and draw the rest: ``rasterwise complete``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from pipeline.commands.sample import _check_output
+from pipeline.image_pipeline import ImagePipeline
+from rasterwise.command_line.run import run_command
+from rasterwise.decoding.sampling import Sampling
+from rasterwise.errors import InputError
+from rasterwise.images import (
+    Colour,
+    open_picture,
+    picture_grid,
+    picture_to_tensor,
+    resized,
+    save_picture,
+)
+from rasterwise.progress import Progress
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Keep a part of images and draw the rest.
+
+    Attributes:
+        pipeline: A pipeline's folder, a prior's run, or a Hub id.
+        images: Picture files, fitted to the model's size.
+        keep: Which side of the images is kept.
+        share: How much of them is kept, from 0 to 1.
+        n: Completions of each image.
+        label: A class by name or number.
+        output: A .png: a row an image, the original first.
+        sampling: How symbols are drawn.
+        seed: The same seed gives the same images.
+        parallel: As for ``rasterwise sample``.
+        json: Print the report as JSON.
+    """
+
+    pipeline: str
+    images: tuple[Path, ...]
+    keep: Literal["top", "bottom", "left", "right"] = "top"
+    share: float = 0.5
+    n: int = 7
+    label: str | None = None
+    output: Path = Path("completions.png")
+    sampling: Sampling = field(default_factory=Sampling)
+    seed: int = 0
+    parallel: bool = False
+    json: bool = False
+
+
+def complete(options: Complete) -> dict[str, Any]:
+    """Run ``rasterwise complete``."""
+    _check_output(options.output, picture=True)
+    if not 0 <= options.share <= 1:
+        raise InputError(f"share is {options.share}, expected 0 to 1")
+    if options.n < 1 or not options.images:
+        raise InputError("give one picture file or more, and ask for at least one completion of each")
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    pipeline = ImagePipeline.from_pretrained(options.pipeline).to(accelerator.device)
+    channels, height, width = pipeline.image_shape
+    colour: Colour = "grey" if channels == 1 else "rgb"
+    originals = torch.stack(
+        [picture_to_tensor(resized(open_picture(path), height, width), colour) for path in options.images]
+    )
+    repeated = originals.repeat_interleave(options.n, 0)
+    with Progress("completing", "image", shown=accelerator.is_main_process) as progress:
+        completed = pipeline.complete(
+            repeated,
+            kept_side(height, width, options.keep, options.share),
+            options.label,
+            sampling=options.sampling,
+            seed=options.seed,
+            parallel=options.parallel,
+            accelerator=accelerator,
+            output="tensor",
+            progress=progress,
+        )
+    if accelerator.is_main_process:
+        rows = [
+            torch.cat([original[None], part])
+            for original, part in zip(originals, completed.split(options.n), strict=True)
+        ]
+        save_picture(picture_grid(torch.cat(rows), columns=options.n + 1), options.output)
+    return {"output": str(options.output), "images": len(originals), "completions": options.n}
+
+
+def kept_side(height: int, width: int, side: str, share: float) -> Tensor:
+    """The mask of one side of an image: bool ``(H, W)``, true where pixels are kept."""
+    keep = torch.zeros(height, width, dtype=torch.bool)
+    rows, columns = round(height * share), round(width * share)
+    if side == "top":
+        keep[:rows] = True
+    elif side == "bottom":
+        keep[height - rows :] = True
+    elif side == "left":
+        keep[:, :columns] = True
+    else:
+        keep[:, width - columns :] = True
+    return keep
+
+
+def main_complete(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command ``rasterwise complete``."""
+    return run_command(complete, Complete, arguments, program)

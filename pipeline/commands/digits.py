@@ -1,0 +1,74 @@
+"""Digits by both stages: the recipes of ``rasterwise quickstart`` and what it does with them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.commands.train import train_prior_with_pictures
+from pipeline.evaluation.pipeline import evaluate_pipeline
+from pipeline.image_pipeline import ImagePipeline
+from rasterwise.codes.encode import encode_dataset
+from rasterwise.data.augmentation import Augmentation
+from rasterwise.data.dataset import open_images
+from rasterwise.images import save_picture
+from rasterwise.progress import Progress
+from rasterwise.training.autoregressive import sample_picture
+from stage1_vqvae import VQVAE
+from stage1_vqvae.evaluation import reconstruction_picture
+from stage1_vqvae.recipes import vqvae_recipe
+from stage1_vqvae.train import train_vqvae
+from stage2_prior.recipes import prior_recipe
+
+AUGMENTATION = Augmentation(rotate=10, shear=8, shift=0.06, scale=0.1)
+COPIES = 20
+
+
+def make_digits(output: Path) -> dict[str, Any] | None:
+    """Train both stages on digits, draw some and measure them.
+
+    Args:
+        output: The folder for everything; stages that are there already are not trained again.
+
+    Returns:
+        The report, or None where a training was asked to stop.
+    """
+    began = time.monotonic()
+    stages = vqvae_recipe(output / "vqvae")
+    data = open_images(stages.data)
+    with Progress("quickstart") as say:
+        say.line(f"1/4 training a VQ-VAE on {data.train.length} digits")
+        stage1 = train_vqvae(stages)
+        if stage1.get("stopped"):
+            return None
+        say.line(f"2/4 encoding them, and {COPIES} augmented copies of each")
+        vqvae = VQVAE.from_pretrained(stages.output)
+        codes = encode_dataset(
+            vqvae, data, output / "codes", copies=COPIES, augmentation=AUGMENTATION, progress=say
+        )
+        say.line("3/4 training a transformer prior on the codes")
+        stage2 = train_prior_with_pictures(prior_recipe(codes.folder, output / "prior"))
+        if stage2.get("stopped"):
+            return None
+        say.line("4/4 drawing digits, and judging them with a classifier fitted on real ones")
+    pipeline = ImagePipeline.from_pretrained(output / "prior")
+    measured = evaluate_pipeline(pipeline, data)
+    with torch.no_grad():
+        save_picture(sample_picture(pipeline.model, pipeline.tokenizer.decode), output / "samples.png")
+        shown = next(iter(data.test.ordered(32))).values
+        save_picture(reconstruction_picture(vqvae, shown), output / "reconstructions.png")
+    return {
+        "samples_picture": str(output / "samples.png"),
+        "reconstructions_picture": str(output / "reconstructions.png"),
+        "pipeline": str(output / "prior"),
+        **measured,
+        "seconds": {
+            "vqvae": stage1["seconds"],
+            "prior": stage2["seconds"],
+            "in_all": round(time.monotonic() - began, 1),
+        },
+        "device": stage1["device"],
+    }

@@ -1,0 +1,100 @@
+"""Encode a dataset once: ``rasterwise encode``, or ``python -m rasterwise encode`` under torchrun."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+
+from pipeline.models import open_tokenizer
+from rasterwise.codes.encode import SHARD_SIZE, encode_dataset
+from rasterwise.command_line.run import run_command
+from rasterwise.data.augmentation import Augmentation
+from rasterwise.data.config import SAME, DataConfig, same_data
+from rasterwise.data.dataset import open_images
+from rasterwise.measure.metrics import histogram_entropy_nats
+from rasterwise.progress import Progress
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Encode a dataset of images to codes, which a prior is then trained on.
+
+    An encoding that was stopped, or killed, goes on when the same command is given again.
+
+    Attributes:
+        tokenizer: A trained VQ-VAE: its run's folder, its model folder, or a Hub id.
+        output: The codes' folder. Codes of the same images and tokenizer that are there already are kept.
+        data: The images.
+        copies: Augmented copies of each training image to encode beside the image itself; for small datasets.
+        augmentation: How the copies differ from the image.
+        batch_size: Images at once.
+        shard_size: Images in each of the files that are written: what a stop loses at most.
+        json: Print the report as JSON.
+    """
+
+    tokenizer: str = "runs/vqvae"
+    output: Path = Path("runs/codes")
+    data: DataConfig = field(default_factory=lambda: DataConfig(dataset=SAME))
+    copies: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    batch_size: int = 256
+    shard_size: int = SHARD_SIZE
+    json: bool = False
+
+
+def encode(options: Encode) -> dict[str, Any]:
+    """Run the command; returns the code dataset's size and statistics."""
+    # A process that is done waits for the slowest one, however long that takes.
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(), kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))]
+    )
+    tokenizer = open_tokenizer(options.tokenizer).to(accelerator.device)
+    main = accelerator.is_main_process
+    with Progress("reading pictures", "picture", shown=main) as progress:
+        data = open_images(same_data(options.data, tokenizer.trained_on), progress)
+    broken = len(data.train.broken) + len(data.test.broken)
+    with Progress("encoding", "picture", shown=main) as progress:
+        codes = encode_dataset(
+            tokenizer,
+            data,
+            options.output,
+            copies=options.copies,
+            augmentation=options.augmentation,
+            batch_size=options.batch_size,
+            shard_size=options.shard_size,
+            progress=progress,
+            accelerator=accelerator,
+        )
+    # Those that were held in memory are left out already; of the others, each lacks a grid, and its copies theirs.
+    broken += data.train.length - codes.train.length // (1 + options.copies)
+    broken += data.test.length - codes.test.length
+    histogram = sum(
+        torch.bincount(batch.values.flatten(), minlength=codes.key.grid.levels)
+        for batch in codes.train.ordered(4096)
+    )
+    assert isinstance(histogram, torch.Tensor)
+    return {
+        "output": str(options.output),
+        "train_grids": codes.train.length,
+        "test_grids": codes.test.length,
+        "broken_pictures": broken,
+        "grid": str(codes.key.grid),
+        "codes_used": int((histogram > 0).sum()),
+        "code_histogram_entropy_nats": histogram_entropy_nats(histogram),
+    }
+
+
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command."""
+    return run_command(encode, Encode, arguments, program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

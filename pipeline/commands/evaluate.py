@@ -1,0 +1,73 @@
+"""What a trained VQ-VAE or a pipeline is worth on a test split: ``rasterwise evaluate``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from pipeline.evaluation.pipeline import evaluate_pipeline, evaluate_tokenizer
+from pipeline.image_pipeline import ImagePipeline
+from pipeline.models import open_tokenizer
+from rasterwise.command_line.run import run_command
+from rasterwise.data.config import SAME, DataConfig, same_data
+from rasterwise.data.dataset import broken_pictures, open_images
+from rasterwise.models.pretrained import local_folder
+from rasterwise.progress import Progress
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a trained VQ-VAE or pipeline on every image of a test split.
+
+    Under torchrun or ``accelerate launch``, processes share the work.
+
+    Attributes:
+        source: A VQ-VAE's or a pipeline's folder, a run's folder, or a Hub id.
+        data: The images.
+        samples: Samples drawn for conditional_accuracy, shared out evenly over the classes (0: none).
+        seed: Of the samples and of the classifier that judges them.
+        batch_size: Images at once.
+        json: Print the report as JSON.
+    """
+
+    source: str
+    data: DataConfig = field(default_factory=lambda: DataConfig(dataset=SAME))
+    samples: int = 1000
+    seed: int = 0
+    batch_size: int = 128
+    json: bool = False
+
+
+def evaluate(options: Evaluate) -> dict[str, Any]:
+    """Run the command."""
+    folder = local_folder(options.source)
+    whole = (folder / "tokenizer").is_dir()
+    pipeline = ImagePipeline.from_pretrained(folder) if whole else None
+    tokenizer: Any = pipeline.tokenizer if pipeline else open_tokenizer(folder)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    (pipeline or tokenizer).to(accelerator.device)
+    with Progress("reading pictures", "picture", shown=accelerator.is_main_process) as progress:
+        data = open_images(same_data(options.data, tokenizer.trained_on), progress)
+    tokenizer.grid(*data.shape)
+    if pipeline is None:
+        report: dict[str, Any] = evaluate_tokenizer(tokenizer, data.test, options.batch_size)
+    else:
+        report = evaluate_pipeline(
+            pipeline, data, samples=options.samples, seed=options.seed, batch_size=options.batch_size
+        )
+    broken = broken_pictures(data, accelerator)
+    return {"source": options.source, **report, **({"broken_pictures": broken} if broken else {})}
+
+
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command."""
+    return run_command(evaluate, Evaluate, arguments, program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Both stages on real digits in a few minutes: ``rasterwise quickstart``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rasterwise.command_line.run import run_command
+from rasterwise.training.run.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Train both stages on 1,797 real handwritten digits, and draw new ones.
+
+    Attributes:
+        output: The folder for everything it makes; run again, it goes on from there or shows the report.
+        force: Delete what is in the folder and start anew.
+        json: Print the report as JSON.
+    """
+
+    output: Path = Path("runs/quickstart")
+    force: bool = False
+    json: bool = False
+
+
+def quickstart(options: Quickstart) -> dict[str, Any]:
+    """Run the command; returns the report, which is also written to ``report.json``."""
+    run = RunFolder.claim(options.output, "quickstart", options, force=options.force)
+    if run.report:
+        return run.report
+    from pipeline.commands.digits import make_digits
+
+    report = make_digits(options.output)
+    if report is None:
+        return {"output": str(options.output), "stopped": True}
+    run.finish(report)
+    return report
+
+
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command."""
+    return run_command(quickstart, Quickstart, arguments, program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

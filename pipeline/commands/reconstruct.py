@@ -1,0 +1,74 @@
+"""Show what is left of images after the tokenizer: ``rasterwise reconstruct``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.commands.sample import _check_output
+from pipeline.models import open_tokenizer
+from rasterwise.command_line.run import run_command
+from rasterwise.errors import InputError
+from rasterwise.images import (
+    Colour,
+    open_picture,
+    picture_grid,
+    picture_to_tensor,
+    resized,
+    save_picture,
+)
+from rasterwise.models.pretrained import local_folder
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Show what is left of images after the tokenizer.
+
+    Attributes:
+        source: A VQ-VAE's or a pipeline's folder, a run's folder, or a Hub id.
+        images: Picture files.
+        size: Resize the shorter side to this and crop the centre square; by default the nearest size
+            that the tokenizer takes.
+        output: A .png: each original above its reconstruction.
+        json: Print the report as JSON.
+    """
+
+    source: str
+    images: tuple[Path, ...]
+    size: int | None = None
+    output: Path = Path("reconstructions.png")
+    json: bool = False
+
+
+def reconstruct(options: Reconstruct) -> dict[str, Any]:
+    """Run ``rasterwise reconstruct``."""
+    _check_output(options.output, picture=True)
+    folder = local_folder(options.source)
+    tokenizer = open_tokenizer(folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder)
+    colour: Colour = "grey" if getattr(tokenizer.config, "channels", 3) == 1 else "rgb"
+    factor = getattr(tokenizer.config, "factor", 1)
+    pictures = [open_picture(path) for path in options.images]
+    if not pictures:
+        raise InputError("no pictures were named; give one file or more")
+    size = options.size or max(factor, round(min(pictures[0].size) / factor) * factor)
+    images = torch.stack([picture_to_tensor(resized(picture, size, size), colour) for picture in pictures])
+    tokenizer.grid(*images.shape[1:])
+    reconstructions = tokenizer.decode(tokenizer.encode(images))
+    mse = (reconstructions.double() - images.double()).square().mean().item()
+    save_picture(picture_grid(_rows(images, reconstructions), columns=min(8, len(images))), options.output)
+    return {"output": str(options.output), "images": len(images), "size": size, "mse": mse}
+
+
+def _rows(originals: Tensor, reconstructions: Tensor) -> Tensor:
+    pairs = zip(originals.split(8), reconstructions.split(8), strict=True)
+    return torch.cat([part for pair in pairs for part in pair])
+
+
+def main_reconstruct(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command ``rasterwise reconstruct``."""
+    return run_command(reconstruct, Reconstruct, arguments, program)

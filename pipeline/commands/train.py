@@ -1,0 +1,48 @@
+"""``rasterwise train prior`` and ``train pixel``: training handed the tokenizer of its codes to draw pictures with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.models import open_tokenizer
+from pixel_baselines.options import TrainPixel
+from pixel_baselines.train import run as run_pixel
+from pixel_baselines.train import train_pixel
+from rasterwise.codes.dataset import read_key
+from rasterwise.command_line.run import run_command
+from rasterwise.training.autoregressive import Decode
+from stage2_prior.train import COMMAND, TrainPrior, train_prior
+
+
+def decode_of(codes: Path) -> Decode:
+    """The decoding of the tokenizer that made the codes in a folder."""
+    read_key(codes)
+    tokenizer = open_tokenizer(codes / "tokenizer")
+    return lambda symbols: tokenizer.decode(symbols.cpu())
+
+
+def train_prior_with_pictures(options: TrainPrior) -> dict[str, Any]:
+    """Train a prior with sample pictures as it goes."""
+    return train_prior(options, decode_of(options.codes))
+
+
+def train_pixel_with_pictures(options: TrainPixel[Any]) -> dict[str, Any]:
+    """Train a pixel-level model with sample pictures as it goes, also on codes."""
+    return train_pixel(options, decode_of(options.codes) if options.codes else None)
+
+
+def main_prior(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command ``rasterwise train prior``."""
+    return run_command(train_prior_with_pictures, TrainPrior, arguments, program, resumes=COMMAND)
+
+
+def main_pixel(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command ``rasterwise train pixel``."""
+    return run_pixel(arguments, program, train_pixel_with_pictures)
+
+
+if __name__ == "__main__":
+    sys.exit(main_prior())

@@ -1,0 +1,181 @@
+"""One training of a cell: the budget turned into steps, once and for all, and the run that takes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from pipeline.compare.plan.budget import Budget
+from rasterwise.data.splits import Split
+from rasterwise.files import read_json, write_json
+from rasterwise.measure.timing import median, seconds_of, with_peak_memory
+from rasterwise.training.accelerator import start_accelerator
+from rasterwise.training.config import TrainingConfig
+from rasterwise.training.dry_run import extrapolated_costs
+from rasterwise.training.loop import train
+from rasterwise.training.objective import Objective
+from rasterwise.training.optimizer import parameter_groups
+from rasterwise.training.run.run_folder import RunFolder
+
+STEPS_NAME = "steps.json"
+STAGE_NAME = "stage.json"
+TIMED_STEPS = 5
+CHECKPOINTS = 4
+
+
+class StoppedError(RuntimeError):
+    """A training was asked to stop, and left a checkpoint to go on from."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is trained.
+
+    Attributes:
+        folder: Of the stage: ``steps.json``, ``run/`` and ``stage.json``.
+        objective: Builds the model with its losses, the same for the same state of torch's generator.
+        split: To train on.
+        evaluate: (model, accelerator) to test metrics.
+        training: How; its steps, warm-up and averaging follow from the budget.
+    """
+
+    folder: Path
+    objective: Callable[[], Objective]
+    split: Split
+    evaluate: Callable[[Any, Accelerator], dict[str, float]]
+    training: TrainingConfig
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What a stage's training came to.
+
+    Attributes:
+        steps: Taken.
+        images_per_second: Of training.
+        seconds: Of training, in the session that ended it.
+        flops: Of all steps.
+        peak_bytes: The most memory in use while training, libraries and data among it.
+        test: Metrics of the trained model.
+    """
+
+    steps: int
+    images_per_second: float
+    seconds: float
+    flops: float
+    peak_bytes: int
+    test: dict[str, float]
+
+
+def train_stage(stage: Stage, budget: Budget) -> StageReport:
+    """Train for a budget, or go on with it; one that is done is not done again.
+
+    Raises:
+        OverBudgetError: Not even one step fits.
+        StoppedError: The training was asked to stop.
+    """
+    done = stage.folder / STAGE_NAME
+    if done.exists():
+        return StageReport(**read_json(done))
+    planned = planned_steps(stage, budget)
+    steps = planned["steps"]
+    training = dataclasses.replace(
+        stage.training,
+        steps=steps,
+        warmup_steps=min(100, steps // 10),
+        ema_decay=min(0.999, max(0.0, 1 - 10 / steps)),
+        evaluate_every=steps,
+        log_every=max(1, steps // 50),
+        save_every=max(1, -(-steps // CHECKPOINTS)),
+        keep_last=1,
+    )
+    accelerator = start_accelerator(training)
+    objective = stage.objective()
+    run = RunFolder.claim(stage.folder / "run", "compare", training)
+    report = run.report or {}
+
+    def work() -> None:
+        if not report:
+            card = "Trained for a comparison."
+            ended = train(
+                objective, stage.split, training, run, accelerator, evaluate=stage.evaluate, card=card
+            )
+            report.update(dataclasses.asdict(ended))
+
+    memory = with_peak_memory(work, accelerator.device)
+    if report["stopped"]:
+        raise StoppedError
+    result = StageReport(
+        steps=steps,
+        images_per_second=report["items_per_second"],
+        seconds=report["training_seconds"],
+        flops=float(steps) * planned["flops_a_step"],
+        peak_bytes=memory.peak_bytes,
+        test=report["test"],
+    )
+    write_json(done, dataclasses.asdict(result))
+    return result
+
+
+def planned_steps(stage: Stage, budget: Budget) -> dict[str, Any]:
+    """How many steps the budget is: found out once and written down, so that whoever goes on takes the same.
+
+    Returns:
+        ``steps``, ``flops_a_step``, and the ``step_seconds`` that were timed.
+    """
+    path = stage.folder / STEPS_NAME
+    if path.exists():
+        return read_json(path)
+    accelerator = start_accelerator(stage.training)
+    objective = stage.objective().to(accelerator.device).train()
+    seconds: list[float] = []
+    if budget.unit == "seconds":  # what does not fit shows here, before more work is done with it
+        seconds = timed_steps(stage, objective, accelerator, budget.amount / 10)
+        budget.steps(step_seconds=median(seconds), flops_a_step=0)
+    batch = next(stage.split.shuffled(stage.training.batch_size, seed=stage.training.seed))
+    flops = extrapolated_costs(objective, batch.to(accelerator.device), accelerator).flops
+    steps = budget.steps(step_seconds=median(seconds) if seconds else 0.0, flops_a_step=flops)
+    planned = {"steps": steps, "flops_a_step": flops, "step_seconds": seconds}
+    write_json(path, planned)
+    return planned
+
+
+def timed_steps(
+    stage: Stage, objective: Objective, accelerator: Accelerator, limit_seconds: float
+) -> list[float]:
+    """Seconds of a few training steps on the stage's data, after one that warms up.
+
+    Args:
+        stage: What is trained.
+        objective: On its device.
+        accelerator: From ``start_accelerator``.
+        limit_seconds: No further step begins after so long.
+    """
+    training = stage.training
+    optimizer = torch.optim.AdamW(
+        parameter_groups(objective, training.weight_decay), lr=training.learning_rate, fused=True
+    )
+    batches = stage.split.shuffled(training.batch_size, seed=training.seed)
+
+    def step() -> None:
+        batch = next(batches).to(accelerator.device)
+        with accelerator.autocast():
+            losses = objective(batch)
+        losses.total.backward()
+        torch.nn.utils.clip_grad_norm_(objective.parameters(), training.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    began = time.monotonic()
+    first = seconds_of(step, accelerator.device)
+    seconds: list[float] = []
+    while len(seconds) < TIMED_STEPS and time.monotonic() - began < limit_seconds:
+        seconds.append(seconds_of(step, accelerator.device))
+    return seconds or [first]

@@ -1,0 +1,1 @@
+"""Which cells a comparison has, and their budgets."""

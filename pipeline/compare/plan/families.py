@@ -1,0 +1,204 @@
+"""The models that are compared, each by its name, and what they are at a resolution and a size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.compare.plan.settings import Cell, Size
+from pixel_baselines import (
+    DiagonalBiLSTMConfig,
+    GatedPixelCNNConfig,
+    ImageGPTConfig,
+    PixelCNNConfig,
+    PixelCNNPPConfig,
+    RowLSTMConfig,
+)
+from rasterwise.errors import InputError
+from rasterwise.models.autoregressive import AutoregressiveConfig
+from rasterwise.symbols.grid import Grid
+from stage1_vqvae import VQVAEConfig
+from stage1_vqvae.tokenizers.vqvae import FACTORS
+from stage2_prior import TransformerPriorConfig
+
+Symbols = Literal["subpixels", "palette", "codes"]
+
+CODE_ROWS = 8
+COLOURS = 512
+GREYS = 16
+"""A palette's colours, and its greys: of 256 there is nothing to choose, and digits have 17."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A family of models.
+
+    Attributes:
+        title: What a table calls it.
+        symbols: What it models: 256 levels a subpixel, palette colours, or the codes of a VQ-VAE.
+        size: Where no other is asked for: the same at every resolution.
+        config: Grid and size to the model's configuration.
+        learning_rate: At its highest.
+    """
+
+    title: str
+    symbols: Symbols
+    size: Size
+    config: Callable[[Grid, Size], AutoregressiveConfig]
+    learning_rate: float = 2e-3
+
+
+def _pixelcnn(grid: Grid, size: Size) -> PixelCNNConfig:
+    return PixelCNNConfig(grid=grid, width=size.width, blocks=size.depth, output_width=2 * size.width)
+
+
+def _gated_pixelcnn(grid: Grid, size: Size) -> GatedPixelCNNConfig:
+    return GatedPixelCNNConfig(grid=grid, width=size.width, depth=size.depth, output_width=2 * size.width)
+
+
+def _pixelcnn_pp(grid: Grid, size: Size) -> PixelCNNPPConfig:
+    # A map of one site sees nothing above or left of it, and gains cannot start from what does not vary.
+    resolutions = max(1, min(3, min(grid.height, grid.width).bit_length() - 1))
+    return PixelCNNPPConfig(
+        grid=grid,
+        width=size.width,
+        blocks=size.depth,
+        resolutions=resolutions,
+        components=5,
+        dropout=0.0,
+    )
+
+
+def _row_lstm(grid: Grid, size: Size) -> RowLSTMConfig:
+    return RowLSTMConfig(grid=grid, width=size.width, depth=size.depth, output_width=2 * size.width)
+
+
+def _diagonal_bilstm(grid: Grid, size: Size) -> DiagonalBiLSTMConfig:
+    return DiagonalBiLSTMConfig(grid=grid, width=size.width, depth=size.depth, output_width=2 * size.width)
+
+
+def _image_gpt(grid: Grid, size: Size) -> ImageGPTConfig:
+    return ImageGPTConfig(grid=grid, width=size.width, depth=size.depth, heads=_heads(size.width))
+
+
+def _prior(grid: Grid, size: Size) -> TransformerPriorConfig:
+    return TransformerPriorConfig(
+        grid=grid, width=size.width, depth=size.depth, heads=_heads(size.width), dropout=0.1
+    )
+
+
+def _gated_prior(grid: Grid, size: Size) -> GatedPixelCNNConfig:
+    return GatedPixelCNNConfig(
+        grid=grid,
+        width=size.width,
+        depth=size.depth,
+        output_width=2 * size.width,
+        input_kernel=5,
+        embedding="learned",
+    )
+
+
+def _heads(width: int) -> int:
+    """Heads of 32 features, as far as the width allows whole ones of an even number."""
+    heads = max(1, width // 32)
+    while width % (2 * heads):
+        heads -= 1
+    return max(1, heads)
+
+
+CONTENDERS: dict[str, Contender] = {
+    "pixelcnn": Contender("PixelCNN", "subpixels", Size(64, 6), _pixelcnn),
+    "gated-pixelcnn": Contender("Gated PixelCNN", "subpixels", Size(48, 5), _gated_pixelcnn),
+    "pixelcnn-pp": Contender("PixelCNN++", "subpixels", Size(32, 1), _pixelcnn_pp),
+    "row-lstm": Contender("Row LSTM", "subpixels", Size(64, 4), _row_lstm),
+    "diagonal-bilstm": Contender("Diagonal BiLSTM", "subpixels", Size(64, 3), _diagonal_bilstm),
+    "image-gpt": Contender("ImageGPT", "palette", Size(128, 4), _image_gpt, learning_rate=1e-3),
+    "vqvae-prior": Contender("VQ-VAE + transformer", "codes", Size(128, 4), _prior, learning_rate=1e-3),
+    "gated-prior": Contender("VQ-VAE + Gated PixelCNN", "codes", Size(64, 5), _gated_prior),
+}
+"""Every family by the name that ``--models`` takes."""
+
+ALSO_CALLED = {"pixelcnn++": "pixelcnn-pp"}
+
+
+def family_named(name: str) -> str:
+    """The name in ``CONTENDERS`` that a flag means; InputError where there is none."""
+    name = ALSO_CALLED.get(name, name)
+    if name not in CONTENDERS:
+        raise InputError(f"model is {name!r}, expected one of {', '.join(CONTENDERS)}")
+    return name
+
+
+def vqvae_config(channels: int, resolution: int) -> VQVAEConfig:
+    """The VQ-VAE of a resolution: the least factor that leaves at most 8×8 codes, or 16, the largest.
+
+    So the code grid is 8×8 from 16 to 128 pixels a side, and 16×16 at 256.
+    """
+    fitting = [factor for factor in FACTORS if resolution <= CODE_ROWS * factor]
+    factor: Any = fitting[0] if fitting else FACTORS[-1]
+    return VQVAEConfig(
+        channels=channels,
+        factor=factor,
+        codebook_size=256 if channels == 3 else 64,
+        code_width=32,
+        width=64,
+        likelihood="logistic",
+    )
+
+
+def palette_colours(channels: int) -> int:
+    """Colours of ImageGPT's palette."""
+    return COLOURS if channels == 3 else GREYS
+
+
+def symbol_grid(cell: Cell, channels: int) -> Grid:
+    """The grid that a cell's model is a distribution over.
+
+    Raises:
+        InputError: The model cannot take the resolution.
+    """
+    symbols, side = CONTENDERS[cell.family].symbols, cell.resolution
+    if side < 2:
+        raise InputError(f"resolution is {side}, expected 2 or more")
+    if symbols == "subpixels":
+        return Grid(channels, side, side, 256)
+    if symbols == "palette":
+        return Grid(1, side, side, palette_colours(channels))
+    config = vqvae_config(channels, side)
+    if side % config.factor:
+        raise InputError(
+            f"{cell.family} cannot take resolution {side}, which its VQ-VAE's factor {config.factor} does not "
+            f"divide; {side // config.factor * config.factor or config.factor} would do"
+        )
+    return Grid(1, side // config.factor, side // config.factor, config.codebook_size)
+
+
+def check_cell(cell: Cell, channels: int) -> None:
+    """Raise InputError unless the cell's model can be built for images of so many channels."""
+    grid = symbol_grid(cell, channels)
+    try:
+        CONTENDERS[cell.family].config(grid, cell.size)
+    except InputError as error:
+        raise InputError(
+            f"{cell.family} of size {cell.size} at resolution {cell.resolution}: {error}"
+        ) from None
+
+
+def batch_size(symbols: Symbols, resolution: int) -> int:
+    """Images a training step: fewer where they are large, since a pixel model holds 256 logits a subpixel.
+
+    A VQ-VAE and the models of codes keep theirs (but for 16 above 64 pixels a side, in the VQ-VAE).
+    """
+    if symbols == "codes":
+        return 32 if resolution <= 64 else 16
+    return max(2, min(32, 32 * 32**2 // resolution**2))
+
+
+PRIOR_BATCH = 64
+"""Code grids a training step of the second stage."""
+
+
+def score_batch(resolution: int) -> int:
+    """Images scored at once, by the same reasoning, where nothing is kept for a backward pass."""
+    return max(1, min(16, 16 * 64**2 // resolution**2))

@@ -1,0 +1,141 @@
+"""What a comparison consists of: its cells, and the settings that all of them share."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pipeline.compare.plan.budget import Budget
+from rasterwise.data.augmentation import Augmentation
+from rasterwise.data.config import DataConfig
+from rasterwise.errors import InputError
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a model is.
+
+    Attributes:
+        width: Features.
+        depth: Layers or blocks.
+
+    Example:
+        >>> Size.parse("64x4")
+        Size(width=64, depth=4)
+    """
+
+    width: int
+    depth: int
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """WIDTHxDEPTH; InputError for anything else."""
+        found = re.fullmatch(r"([1-9]\d*)[x×]([1-9]\d*)", text)
+        if not found:
+            raise InputError(f"size is {text!r}, expected WIDTHxDEPTH, 64x4 say")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.depth}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model at one resolution.
+
+    Attributes:
+        family: Its name in ``CONTENDERS``.
+        resolution: Height and width of the images.
+        size: Of the model.
+    """
+
+    family: str
+    resolution: int
+    size: Size
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.family}-{self.resolution}-{self.size}"
+
+    @classmethod
+    def named(cls, name: str) -> Cell:
+        """The cell of a folder's name."""
+        family, resolution, size = name.rsplit("-", 2)
+        return cls(family, int(resolution), Size.parse(size))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all cells of a comparison share.
+
+    Attributes:
+        data: The images; their size is each cell's resolution.
+        augmentation: How training images are changed at random.
+        copies: Augmented copies of each training image that the two-stage models' codes are made of, beside
+            the image itself; only with an augmentation.
+        budget: Of each cell's training: 90s, 10m, 1h, 500steps or 2e15flops. Two-stage models give half of it
+            to each stage. A time becomes the number of steps that fit it, timed at the start of each cell;
+            evaluation and sampling come on top.
+        precision: fp32, or autocast to bf16.
+        seed: Of weights, data order, noise and judges.
+        samples: Images drawn by each model.
+        sample_batch: Images drawn at once.
+        sample_limit: What the sampling of a cell may take at most: 90s, 10m, 1h. Where it does not suffice,
+            fewer images are drawn; where it does not for one batch, its time is extrapolated, and said to be.
+        naive_sites: Sites of the naive sampler that are timed; its time is extrapolated from them.
+        parallel: Images drawn by exact fixed-point iteration to count its network evaluations (0: none).
+        test_images: Test images that are scored, the first of the split (0: all).
+        threads: CPU threads of torch in a cell; 0 for torch's own choice.
+        memory_gib: What a cell may take; 0 for nine tenths of what is free as it begins.
+        inception: A file of torchvision's Inception v3 weights as safetensors: with it the Fréchet distance is
+            also given in that network's features.
+        device: auto takes a GPU where there is one.
+    """
+
+    data: DataConfig = field(default_factory=lambda: DataConfig(resample="box"))
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    copies: int = 10
+    budget: str = "10m"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    samples: int = 64
+    sample_batch: int = 16
+    sample_limit: str = "10m"
+    naive_sites: int = 3
+    parallel: int = 0
+    test_images: int = 500
+    threads: int = 0
+    memory_gib: float = 0.0
+    inception: Path | None = None
+    device: Literal["auto", "cpu"] = "auto"
+
+    def check(self) -> None:
+        """Raise InputError unless the settings can be used."""
+        Budget.parse(self.budget)
+        if Budget.parse(self.sample_limit).unit != "seconds":
+            raise InputError(f"sample_limit is {self.sample_limit!r}, expected a time: 90s, 10m or 1h")
+        for name, least in (
+            ("copies", 0),
+            ("samples", 1),
+            ("sample_batch", 1),
+            ("naive_sites", 1),
+            ("parallel", 0),
+            ("test_images", 0),
+            ("threads", 0),
+            ("memory_gib", 0),
+        ):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}, expected {least} or more")
+        if self.inception is not None and not self.inception.is_file():
+            raise InputError(
+                f"inception weights {self.inception} do not exist, expected torchvision's inception_v3 weights "
+                "as a .safetensors file"
+            )
+
+    @property
+    def sample_seconds(self) -> float:
+        """The sampling's limit in seconds."""
+        return Budget.parse(self.sample_limit).amount

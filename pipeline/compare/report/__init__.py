@@ -1,0 +1,1 @@
+"""The page, tables and plots of a comparison."""

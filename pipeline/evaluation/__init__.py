@@ -1,0 +1,1 @@
+"""Measures of tokenizers, models and samples."""

@@ -1,0 +1,89 @@
+"""The Fréchet distance between two sets of pictures, each taken for a Gaussian in a feature space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.evaluation.features import Projection, picture_features
+from rasterwise.errors import InputError
+
+REFERENCE_IMAGES = 5000
+LEAST_IMAGES = 16
+"""Fewer give no distance worth naming."""
+
+
+def gaussian_frechet(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
+    """Squared Fréchet distance |μa − μb|² + tr(Σa + Σb − 2(Σa Σb)^½) of two Gaussians, in float64.
+
+    Args:
+        mean_a: ``(D,)``.
+        covariance_a: ``(D, D)``.
+        mean_b: ``(D,)``.
+        covariance_b: ``(D, D)``.
+
+    References:
+        Dowson and Landau, The Fréchet Distance between Multivariate Normal Distributions, 1982. Heusel et al.,
+        GANs Trained by a Two Time-Scale Update Rule, 2017 (arXiv 1706.08500).
+    """
+    # tr (Σa Σb)^½ by the symmetric root: eigenvalues of Σa^½ Σb Σa^½, which rounding alone takes below 0.
+    values, vectors = torch.linalg.eigh(covariance_a.double())
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    inner = torch.linalg.eigvalsh(root @ covariance_b.double() @ root).clamp(min=0).sqrt().sum()
+    apart = (mean_a.double() - mean_b.double()).square().sum()
+    distance = apart + covariance_a.double().trace() + covariance_b.double().trace() - 2 * inner
+    return max(0.0, float(distance))
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """Squared Fréchet distance of two sets of features ``(N, D)`` and ``(M, D)``, as Gaussians.
+
+    Example:
+        >>> import torch
+        >>> points = torch.randn(50, 3, dtype=torch.float64)
+        >>> round(frechet_distance(points, points), 6), round(frechet_distance(points, points + 2), 6)
+        (0.0, 12.0)
+    """
+    if min(len(a), len(b)) < 2:
+        raise InputError(
+            f"a distance of {len(a)} and {len(b)} pictures was asked for, expected 2 or more of each"
+        )
+    return gaussian_frechet(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
+
+
+@dataclass(frozen=True)
+class Distances:
+    """How far drawn images are from the training images.
+
+    Attributes:
+        drawn: Their Fréchet distance.
+        floor: The same distance of as many held-out real images: what a perfect model would get.
+        images: How many of each were taken: the distance falls with their number, so that only equal numbers
+            compare.
+    """
+
+    drawn: float
+    floor: float
+    images: int
+
+
+def distances(reference: Tensor, held_out: Tensor, drawn: Tensor) -> Distances | None:
+    """Distances in ``picture_features``; None where there are too few images.
+
+    Args:
+        reference: Training images, uint8 ``(N, C, H, W)``.
+        held_out: Test images.
+        drawn: A model's.
+    """
+    count = min(len(held_out), len(drawn))
+    if count < LEAST_IMAGES:
+        return None
+    features = picture_features(reference)
+    projection = Projection.fit(features)
+    target = projection(features)
+    far, near = (
+        frechet_distance(projection(picture_features(images[:count])), target) for images in (drawn, held_out)
+    )
+    return Distances(far, near, count)

@@ -1,0 +1,68 @@
+"""Fréchet distances in the features of torchvision's Inception v3, from a weights file that is at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.evaluation.frechet import LEAST_IMAGES, Distances, frechet_distance
+from rasterwise.errors import InputError
+from rasterwise.files import load_tensors
+
+BATCH = 16
+
+
+def open_inception(path: Path) -> nn.Module:
+    """torchvision's inception_v3 up to its 2048 pooled features.
+
+    Args:
+        path: Its ImageNet weights as safetensors: nothing here unpickles, so a .pth is converted first, once,
+            with ``safetensors.torch.save_file(torch.load(pth, weights_only=True), path)``.
+
+    Raises:
+        InputError: The file is absent, or holds other weights.
+    """
+    from torchvision.models import inception_v3
+
+    if path.suffix != ".safetensors":
+        raise InputError(
+            f"inception weights {path} are no .safetensors file; convert them, nothing here unpickles"
+        )
+    weights = {
+        name: tensor for name, tensor in load_tensors(path).items() if not name.startswith("AuxLogits.")
+    }
+    network = inception_v3(weights=None, aux_logits=False, init_weights=False)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{path} does not hold torchvision's inception_v3 ({reason})") from None
+    network.fc = nn.Identity()
+    return network.eval()
+
+
+@torch.no_grad()
+def inception_features(network: nn.Module, images: Tensor) -> Tensor:
+    """uint8 ``(B, C, H, W)`` to float64 ``(B, 2048)``."""
+    parts = []
+    for part in images.split(BATCH):
+        pictures = part.expand(-1, 3, -1, -1).float() / 127.5 - 1
+        large = F.interpolate(pictures, size=(299, 299), mode="bilinear", align_corners=False, antialias=True)
+        parts.append(network(large).double())
+    return torch.cat(parts)
+
+
+def inception_distances(path: Path, reference: Tensor, held_out: Tensor, drawn: Tensor) -> Distances | None:
+    """As ``frechet.distances``, in Inception's features."""
+    count = min(len(held_out), len(drawn))
+    if count < LEAST_IMAGES:
+        return None
+    network = open_inception(path)
+    target = inception_features(network, reference)
+    far, near = (
+        frechet_distance(inception_features(network, images[:count]), target) for images in (drawn, held_out)
+    )
+    return Distances(far, near, count)

@@ -1,0 +1,115 @@
+"""Measure a tokenizer, or a tokenizer with its model, on a test split."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from pipeline.evaluation.classifier import classifier_accuracy, fit_classifier
+from pipeline.image_pipeline import ImagePipeline
+from rasterwise.data.dataset import ImageData
+from rasterwise.data.splits import Split
+from rasterwise.errors import InputError
+from rasterwise.measure.metrics import histogram_entropy_nats
+from rasterwise.progress import Progress
+from rasterwise.symbols.likelihoods import bits_per_dim
+from rasterwise.training.likelihood import evaluate_likelihood
+from stage1_vqvae import VQVAE
+from stage1_vqvae.evaluation import evaluate_vqvae
+
+
+def evaluate_tokenizer(tokenizer: Any, split: Split, batch_size: int = 128) -> dict[str, float]:
+    """Reconstruction and codebook metrics of a VQ-VAE; see ``evaluate_vqvae``."""
+    if not isinstance(tokenizer, VQVAE):
+        raise InputError(
+            f"a tokenizer of kind {tokenizer.kind!r} has no reconstruction to measure; give a VQ-VAE"
+        )
+    return evaluate_vqvae(
+        tokenizer, split, Accelerator(cpu=tokenizer.device.type == "cpu"), batch_size=batch_size
+    )
+
+
+def evaluate_pipeline(
+    pipeline: ImagePipeline,
+    data: ImageData,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    batch_size: int = 128,
+) -> dict[str, Any]:
+    """Metrics of both stages and of what they draw.
+
+    Args:
+        pipeline: Tokenizer and model.
+        data: Both of its splits are used: the test split is measured, and the train split fits the judge.
+        samples: Class-conditional samples to judge; 0, or a model without classes, for none.
+        seed: Of samples and judge.
+        batch_size: Images at once.
+
+    Returns:
+        What ``evaluate_likelihood`` gives: nll_nats a grid, bits_per_dim where symbols are subpixels. Over
+        codes, its nats_per_symbol and accuracy are called nats_per_code and code_accuracy, beside
+        code_histogram_entropy_nats (what a code costs if each is drawn by its frequency alone), and
+        ``reconstruction`` is from ``evaluate_vqvae``, with elbo_bits_per_dim under the trained prior where
+        the decoder is a likelihood. With classes also conditional_accuracy (share of samples at
+        temperature 1 that a classifier fitted on real training images calls by their class) beside
+        classifier_accuracy (its accuracy on real test images).
+    """
+    tokenizer, model = pipeline.tokenizer, pipeline.model
+    accelerator = Accelerator(cpu=model.device.type == "cpu")
+    likelihood = evaluate_likelihood(
+        model, data.test, accelerator, tokenizer=tokenizer, batch_size=batch_size
+    )
+    report: dict[str, Any] = {"test_images": likelihood["items"]}
+    if not isinstance(tokenizer, VQVAE):
+        report |= {name: value for name, value in likelihood.items() if name != "items"}
+    else:
+        report |= {
+            "nats_per_code": likelihood["nats_per_symbol"],
+            "nats_per_code_standard_error": likelihood["nll_nats_standard_error"] / model.grid.size,
+            "code_histogram_entropy_nats": _code_entropy(pipeline, data.test, batch_size),
+            "code_accuracy": likelihood["accuracy"],
+            "nll_nats": likelihood["nll_nats"],
+        }
+        reconstruction = evaluate_tokenizer(tokenizer, data.test, batch_size)
+        if "reconstruction_bits_per_dim" in reconstruction:
+            reconstruction["elbo_bits_per_dim"] = reconstruction[
+                "reconstruction_bits_per_dim"
+            ] + bits_per_dim(likelihood["nll_nats"], math.prod(data.shape))
+        report["reconstruction"] = reconstruction
+    classes = len(model.config.classes)
+    if samples and classes and data.classes:
+        if data.classes != model.config.classes:
+            raise InputError(
+                f"the dataset's classes are {data.classes[:5]}…, the model's {model.config.classes[:5]}…"
+            )
+        shown = accelerator.is_main_process
+        with Progress("fitting a classifier", "step", shown=shown) as progress:
+            judge = fit_classifier(data.train, data.shape, classes, model.device, seed, progress)
+        labels = torch.arange(classes).repeat_interleave(-(-samples // classes))
+        with Progress("sampling", "image", shown=shown) as progress:
+            drawn = pipeline.sample(
+                len(labels),
+                labels,
+                seed=seed,
+                batch_size=batch_size,
+                accelerator=accelerator,
+                output="tensor",
+                progress=progress,
+            )
+        report["samples"] = len(labels)
+        report["conditional_accuracy"] = float((judge.predict(drawn) == labels).double().mean())
+        report["classifier_accuracy"] = classifier_accuracy(judge, data.test)
+    return report
+
+
+@torch.no_grad()
+def _code_entropy(pipeline: ImagePipeline, split: Split, batch_size: int) -> float:
+    histogram = torch.zeros(pipeline.model.grid.levels)
+    for batch in split.ordered(batch_size):
+        symbols = pipeline.encode(batch.values).flatten().cpu()
+        histogram += torch.bincount(symbols, minlength=len(histogram))
+    return histogram_entropy_nats(histogram)

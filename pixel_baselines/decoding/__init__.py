@@ -1,0 +1,1 @@
+"""What the cached decoders of masked convolutions share."""

@@ -1,0 +1,1 @@
+"""ImageGPT and its colour palette."""

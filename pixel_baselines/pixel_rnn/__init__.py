@@ -1,0 +1,1 @@
+"""PixelRNN: Row LSTM and Diagonal BiLSTM."""

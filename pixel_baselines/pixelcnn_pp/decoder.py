@@ -1,0 +1,236 @@
+"""The cached walk of PixelCNN++: each activation of each resolution is computed once, memory grows with rows.
+
+Two programs of small layers. When a row of a resolution begins, its downward stream is computed for the whole
+row, and with it all that the row's down-right stream reads of the rows above; a site then costs the rest of
+its down-right stream. A lower resolution's row begins with every second row of the one above it, and its
+sites with every second site of those.
+
+A layer of the first kind (`RowConv`, `RowUpsample`) keeps the rows that it reads. A layer of the second kind
+(`SiteConv`, `SiteUpsample`) keeps one row of inputs, filled from the left over the row before, and one row of
+sums, which hold what came from above when the row begins. A site adds its window of inputs to its sum, in
+one matrix product on views that are laid out once.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixel_baselines.pixelcnn_pp.cached_layers import (
+    RowConv,
+    RowUpsample,
+    SiteConv,
+    SiteState,
+    SiteUpsample,
+    _pointwise,
+    concat_elu_row,
+)
+from pixel_baselines.pixelcnn_pp.logistic_mixture import MixtureWalk
+from pixel_baselines.pixelcnn_pp.network import GatedBlock, Level, PixelCNNPPNetwork, TwoStreamBlock
+from rasterwise.decoding.decoder import Decoder, Stretch
+from rasterwise.symbols.condition import Condition
+
+
+class BlockStream:
+    """A `TwoStreamBlock`: its downward block by rows, its down-right block by sites."""
+
+    def __init__(self, block: TwoStreamBlock, class_index: Tensor, state: SiteState, width: int) -> None:
+        down, right, batch_size = block.down, block.right, len(class_index)
+        self.state = state
+        self.down_in = RowConv(down.conv_in, batch_size, width)
+        self.down_out = RowConv(down.conv_out, batch_size, width)
+        self.down_label, self.right_label = _label(down, class_index), _label(right, class_index)
+        # The down-right block reads the downward one's output and, on the way up, a skip; the other, a skip.
+        assert right.beside is not None
+        self.right_down, self.right_skip = _pointwise(right.beside).tensor_split([2 * state.value.shape[1]])
+        self.right_bias = right.beside.bias
+        if down.beside is not None:
+            self.down_skip = _pointwise(down.beside)
+            self.down_in.bias = self.down_in.bias + down.beside.bias
+        self.right_in = SiteConv(right.conv_in, batch_size, width)
+        self.right_out = SiteConv(right.conv_out, batch_size, width)
+        # Views of the hidden activations before and after concat-ELU, by column.
+        self.hidden = [output[:, None] for output in self.right_in.outputs]
+        self.hidden_pairs = [place.view(batch_size, 2, -1) for place in self.right_out.inputs]
+
+    def start_row(self, x: Tensor, elu: Tensor, skip: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run the downward block on a row: value ``(B, W, D)`` and concat-ELU in, the same out."""
+        self.down_in.push(elu)
+        hidden = self.down_in.output()
+        if skip is not None:
+            hidden += skip @ self.down_skip
+        self.down_out.push(concat_elu_row(hidden))
+        gates = self.down_out.output()
+        if self.down_label is not None:
+            gates += self.down_label
+        x = x + F.glu(gates, -1)
+        elu = concat_elu_row(x)
+        self.right_in.start_row(torch.matmul(elu, self.right_down).add_(self.right_bias))
+        self.right_out.start_row(self.right_label)
+        return x, elu
+
+    def step(self, column: int, skip: Tensor | None = None) -> None:
+        """Run the down-right block at a site, on the resolution's state."""
+        state = self.state
+        state.write_elu(self.right_in.inputs[column])
+        self.right_in.step(column)
+        if skip is not None:
+            self.right_in.outputs[column].addmm_(skip, self.right_skip)
+        torch.mul(self.hidden[column], state.signs, out=self.hidden_pairs[column])
+        F.elu_(self.right_out.inputs[column])
+        self.right_out.step(column)
+        state.add(F.glu(self.right_out.outputs[column], -1))
+
+
+class LevelStream:
+    """A `Level`, with the ones below it."""
+
+    def __init__(self, level: Level, class_index: Tensor) -> None:
+        batch_size = len(class_index)
+        descending = cast("list[TwoStreamBlock]", level.descending)
+        ascending = cast("list[TwoStreamBlock]", level.ascending)
+        self.state = SiteState(batch_size, descending[0].right.conv_in.bias)
+        self.descending = [BlockStream(block, class_index, self.state, level.width) for block in descending]
+        self.ascending = [BlockStream(block, class_index, self.state, level.width) for block in ascending]
+        # A skip is the input of a block on the way down, which that block keeps; the last is nobody's input.
+        self.skips = [block.right_in.inputs for block in reversed(self.descending)]
+        self.lower: LevelStream | None = None
+        if level.lower is not None:
+            self.lower = LevelStream(level.lower, class_index)
+            self.shrink_down = RowConv(level.shrink.down, batch_size, level.width)
+            self.shrink_right = SiteConv(level.shrink.right, batch_size, level.width)
+            self.shrunk = [output[:, None] for output in self.shrink_right.outputs]
+            self.grow_down = RowUpsample(level.grow.down, batch_size, level.width)
+            self.grow_right = SiteUpsample(level.grow.right, batch_size, level.width)
+            self.last_skip = torch.empty_like(self.state.flat)
+            self.skips.insert(0, (self.last_skip,) * level.width)
+        self.row = 0
+
+    def start_row(self, row: int, x: Tensor) -> Tensor:
+        """Begin a row: run its downward stream ``(B, W, D)`` and prepare its down-right stream."""
+        self.row = row
+        elu = concat_elu_row(x)
+        skips = [elu]
+        for block in self.descending:
+            x, elu = block.start_row(x, elu)
+            skips.append(elu)
+        if self.lower is None:
+            skips.pop()
+        else:
+            self.shrink_down.push(x)
+            if row % 2 == 0:
+                self.shrink_right.start_row()
+                self.grow_down.push(self.lower.start_row(row // 2, self.shrink_down.output()))
+            else:
+                self.grow_right.start_odd_row()
+            x = self.grow_down.output(row % 2)
+            elu = concat_elu_row(x)
+        for block in self.ascending:
+            x, elu = block.start_row(x, elu, skips.pop())
+        return x
+
+    def step(self, column: int) -> None:
+        """Take the down-right stream at a site from the resolution's input to its output, in its state."""
+        state = self.state
+        for block in self.descending:
+            block.step(column)
+        if self.lower is not None:
+            state.write_elu(self.last_skip)
+            self.shrink_right.inputs[column].copy_(state.value)
+            if self.row % 2 == 0 and column % 2 == 0:
+                self._step_lower(self.lower, column // 2)
+            state.set(self.grow_right.outputs[column])
+        for block, skip in zip(self.ascending, self.skips, strict=True):
+            block.step(column, skip[column])
+
+    def _step_lower(self, lower: LevelStream, column: int) -> None:
+        self.shrink_right.step(column)
+        lower.state.set(self.shrunk[column])
+        lower.step(column)
+        self.grow_right.low[column].copy_(lower.state.value)
+        self.grow_right.step(column)
+
+
+class PixelCNNPPDecoder(Decoder):
+    """Walks a PixelCNN++: the network once a site, the likelihood once a channel.
+
+    Args:
+        model: Whose distribution it walks.
+        batch_size: Grids at once.
+        condition: What the model is told, or None.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: PixelCNNPPNetwork, batch_size: int, condition: Condition | None) -> None:
+        super().__init__(model.grid, batch_size)
+        self.mixture = model.mixture
+        width, channels = self.grid.width, self.grid.channels
+        self.level = LevelStream(model.level, model.class_index(condition, batch_size))
+        self.first_down = RowConv(model.first_down, batch_size, width)
+        self.first_above = RowConv(model.first_above, batch_size, width)
+        # One column more: what is written at column x is the pixel before it, and the last has one too.
+        self.first_left = SiteConv(model.first_left, batch_size, width + 1)
+        self.first = [output[:, None] for output in self.first_left.outputs]
+        self.head, self.head_bias = _pointwise(model.last), model.last.bias
+        # What a symbol of each channel adds to a pixel's features; the ones come with the first channel.
+        every_symbol = torch.arange(self.grid.levels, device=model.device).view(-1, 1, 1, 1)
+        features = model.features(model.embed(every_symbol.expand(-1, channels, -1, -1))).flatten(1)
+        size = (features.shape[1] - 1) // channels
+        starts = [0] + [1 + size * channel for channel in range(1, channels)]
+        ends = [1 + size * channel for channel in range(1, channels + 1)]
+        spans = list(zip(starts, ends, strict=True))
+        self.tables = [features[:, start:end].contiguous() for start, end in spans]
+        self.places = [[place[:, start:end] for start, end in spans] for place in self.first_left.inputs]
+        self.rows_a_period = 2 ** (model.config.resolutions - 1)  # of which the coarsest resolution has one
+        self.walk: MixtureWalk | None = None
+        self.next_logits: Tensor | None = None
+
+    def for_replay(self) -> list[Stretch]:
+        row_size = self.grid.width * self.grid.channels
+        periods, rest = divmod(self.grid.height, self.rows_a_period)
+        return [Stretch(self.rows_a_period * row_size, periods), *[Stretch(row_size, 1)] * rest]
+
+    @torch.no_grad()
+    def _logits(self) -> Tensor:
+        if self.next_logits is None:
+            if self.walk is None:
+                row, column, _ = self.grid.site(self.index)
+                self.walk = MixtureWalk(self.mixture, self._run_network(row, column))
+            self.next_logits = self.walk.logits()
+        return self.next_logits
+
+    @torch.no_grad()
+    def _push(self, symbols: Tensor) -> None:
+        self._logits()  # the site must be in the caches, also where nobody asked for its logits
+        _, column, channel = self.grid.site(self.index)
+        self.places[column + 1][channel].copy_(self.tables[channel][symbols])
+        assert self.walk is not None
+        if channel + 1 < self.grid.channels:
+            self.walk.push(self.mixture.values(symbols, self.walk.log_weights.dtype))
+        else:
+            self.walk = None
+        self.next_logits = None
+
+    def _run_network(self, row: int, column: int) -> Tensor:
+        """The likelihood's parameters ``(B, P)`` at a site."""
+        if column == 0:
+            self._start_row(row)
+        self.first_left.step(column)
+        self.level.state.set(self.first[column])
+        self.level.step(column)
+        return torch.addmm(self.head_bias, F.elu(self.level.state.value), self.head)
+
+    def _start_row(self, row: int) -> None:
+        pixels = torch.stack(self.first_left.inputs[1:], 1)  # of the row above; zeros above the first row
+        self.first_down.push(pixels)
+        self.first_above.push(pixels)
+        self.first_left.start_row(F.pad(self.first_above.output(), (0, 0, 0, 1)))
+        self.level.start_row(row, self.first_down.output())
+
+
+def _label(block: GatedBlock, class_index: Tensor) -> Tensor | None:
+    """What the condition adds to a block's gates, ``(B, 1, 2D)``."""
+    return None if block.label is None else block.label(class_index)[:, None]

@@ -1,0 +1,1 @@
+"""Datasets of codes on disk."""

@@ -1,0 +1,213 @@
+"""Encoding a dataset of images to codes: shard by shard, by several processes, and on from where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from rasterwise.codes.dataset import (
+    CODES_NAME,
+    SHARD_SUFFIX,
+    SPLITS,
+    UNFINISHED_NAME,
+    CodeData,
+    CodeItems,
+    CodesKey,
+    open_codes,
+    read_key,
+    write_shard,
+)
+from rasterwise.data.augmentation import Augmentation
+from rasterwise.data.dataset import ImageData
+from rasterwise.data.splits import Batch
+from rasterwise.errors import InputError
+from rasterwise.files import clear_leftovers, from_json, read_json, write_json
+from rasterwise.tokenizers.image import ImageTokenizer, encode_alike
+
+SHARD_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Consecutive images of a split, as they are or changed.
+
+    Attributes:
+        split: "train" or "test".
+        number: The shard's place among those of its split.
+        fold: 0 for the images themselves, else the number of the augmented copy.
+        start: The first image.
+        stop: The image after the last one.
+    """
+
+    split: str
+    number: int
+    fold: int
+    start: int
+    stop: int
+
+    def path(self, folder: Path) -> Path:
+        """Where in a code dataset's folder it is."""
+        return folder / self.split / f"{self.number:06d}{SHARD_SUFFIX}"
+
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """What is being encoded: ``unfinished.json``."""
+
+    key: CodesKey
+    shard_size: int
+
+
+def encode_dataset(
+    tokenizer: Any,
+    images: ImageData,
+    folder: Path,
+    *,
+    copies: int = 0,
+    augmentation: Augmentation = Augmentation(),
+    batch_size: int = 256,
+    shard_size: int = SHARD_SIZE,
+    progress: Callable[[int, int | None], None] | None = None,
+    accelerator: Accelerator | None = None,
+) -> CodeData:
+    """Encode a dataset to a folder; one that is there already, of the same images and tokenizer, is opened.
+
+    Each shard appears whole or not at all. An encoding that was stopped, or killed, keeps its shards, and the
+    same call makes those that are lacking. Several processes make each its own. What a shard holds depends on
+    neither, and how an image is changed or drawn depends on its number alone.
+
+    Args:
+        tokenizer: An ImageTokenizer that can be saved (``save_pretrained``).
+        images: What to encode.
+        folder: Where to. It holds a copy of the tokenizer.
+        copies: Augmented copies of each training image to encode beside the image itself. A small dataset
+            needs them: a prior learns a few thousand code grids by heart.
+        augmentation: How the copies differ from the image.
+        batch_size: Images encoded at once.
+        shard_size: Images a shard: what a process holds, and what a stop loses at most.
+        progress: Called with (images encoded, images in all) of this process's.
+        accelerator: With several processes, all of which call this.
+
+    Raises:
+        InputError: The folder holds something else, or codes of other images or another tokenizer.
+    """
+    key = CodesKey(
+        tokenizer=tokenizer.fingerprint,
+        train=images.train.fingerprint,
+        test=images.test.fingerprint,
+        grid=tokenizer.grid(*images.shape),
+        classes=images.classes,
+        copies=copies,
+        augmentation=augmentation,
+    )
+    if copies < 0 or bool(copies) != augmentation.active:
+        raise InputError(
+            f"{copies} copies with {augmentation}: augmented copies take both a number and a change"
+        )
+    if shard_size < 1 or batch_size < 1:
+        raise InputError(f"shard_size is {shard_size} and batch_size {batch_size}, expected 1 or more")
+    rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    _wait(accelerator)  # nobody begins, and is looked at by others, before all have opened their images
+    if rank == 0:
+        _begin(tokenizer, _Unfinished(key, shard_size), folder)
+    _wait(accelerator)
+    if (folder / CODES_NAME).exists():
+        _check_key(read_key(folder), key, folder)
+        return open_codes(folder)
+    lacking = [shard for shard in _shards(images, copies, shard_size) if not shard.path(folder).exists()]
+    _wait(accelerator)  # all have seen the same shards lacking, so that each takes others
+    mine, done = lacking[rank::world], 0
+    total = sum(shard.stop - shard.start for shard in mine)
+    for shard in mine:
+        encoded: list[Batch] = []
+        for batch in getattr(images, shard.split).ordered(batch_size, start=shard.start, stop=shard.stop):
+            encoded.append(_encoded(tokenizer, batch, shard.fold, augmentation))
+            done += len(batch)
+            if progress:
+                progress(done, total)
+        _store(encoded, shard, key, folder)
+    _wait(accelerator)
+    if rank == 0:
+        lengths = {name: CodeItems(folder / name, key).shard_lengths for name in SPLITS}
+        write_json(folder / CODES_NAME, {"key": asdict(key), "shards": lengths})
+        (folder / UNFINISHED_NAME).unlink(missing_ok=True)
+    _wait(accelerator)
+    return open_codes(folder)
+
+
+def _wait(accelerator: Accelerator | None) -> None:
+    if accelerator:
+        accelerator.wait_for_everyone()
+
+
+def _begin(tokenizer: Any, unfinished: _Unfinished, folder: Path) -> None:
+    """Prepare the folder, or find in it what was begun there; InputError where it is something else."""
+    if folder.exists() and (
+        not folder.is_dir() or any(".pending-" not in path.name for path in folder.iterdir())
+    ):
+        if (folder / CODES_NAME).exists():
+            _check_key(read_key(folder), unfinished.key, folder)
+            return
+        path = folder / UNFINISHED_NAME
+        if not path.exists():
+            raise InputError(f"{folder} is not empty and holds no codes; name another folder")
+        found: _Unfinished = from_json(_Unfinished, read_json(path), path)
+        _check_key(found.key, unfinished.key, folder)
+        if found.shard_size != unfinished.shard_size:
+            raise InputError(
+                f"{folder} was begun with shards of {found.shard_size} images, not {unfinished.shard_size}; "
+                "go on with as many, or delete the folder"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / UNFINISHED_NAME, asdict(unfinished))
+    for name in SPLITS:
+        (folder / name).mkdir(exist_ok=True)
+        clear_leftovers(folder / name)
+    tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def _shards(images: ImageData, copies: int, shard_size: int) -> list[Shard]:
+    """All that is to be encoded: every image, and then again ``copies`` times, each time in another way."""
+    shards = []
+    for split, folds in zip(SPLITS, (1 + copies, 1), strict=True):
+        length, number = getattr(images, split).length, 0
+        for fold in range(folds):
+            for start in range(0, length, shard_size):
+                shards.append(Shard(split, number, fold, start, min(start + shard_size, length)))
+                number += 1
+    return shards
+
+
+def _encoded(tokenizer: ImageTokenizer, batch: Batch, fold: int, augmentation: Augmentation) -> Batch:
+    assert batch.numbers is not None, "read in order, items have numbers"
+    numbers, images = batch.numbers.tolist(), batch.values
+    if fold:
+        images = augmentation(images, seed=fold, numbers=numbers)
+    images = images.to(getattr(tokenizer, "device", torch.device("cpu")))
+    symbols = encode_alike(tokenizer, images, numbers, fold)
+    return Batch(symbols.flatten(1).to("cpu", torch.int32), batch.labels)
+
+
+def _store(encoded: list[Batch], shard: Shard, key: CodesKey, folder: Path) -> None:
+    codes = [batch.values.numpy() for batch in encoded]
+    labels = [batch.labels.numpy() for batch in encoded if batch.labels is not None]
+    write_shard(
+        shard.path(folder),
+        np.concatenate([np.empty((0, key.grid.size), dtype=np.int32), *codes]),
+        np.concatenate([np.empty(0, dtype=np.int64), *labels]) if key.classes else None,
+        key,
+    )
+
+
+def _check_key(found: CodesKey, expected: CodesKey, folder: Path) -> None:
+    mend = "name another folder, or delete this one"
+    if found.tokenizer != expected.tokenizer:
+        raise InputError(f"{folder} holds codes of another tokenizer ({found.tokenizer[:12]}…); {mend}")
+    if found != expected:
+        raise InputError(f"{folder} holds codes of other images, or of the same prepared otherwise; {mend}")

@@ -1,0 +1,122 @@
+"""How a command is run: flags from a dataclass, one line for what a user can mend, a report at the end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rasterwise.errors import InputError, NonFiniteError
+from rasterwise.processes import is_main_process, leave_process_group
+
+Options = TypeVar("Options")
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def run_command(
+    command: Callable[[Options], dict[str, Any]],
+    options_class: type[Options],
+    arguments: Sequence[str] | None = None,
+    program: str | None = None,
+    *,
+    default: Options | None = None,
+    resumes: str | None = None,
+) -> int:
+    """Parse flags, run a command, print its report; returns the exit status.
+
+    Args:
+        command: Takes the options and returns a report: JSON-like values by name.
+        options_class: A dataclass: its fields, and those of the dataclasses in it, are the flags. Its
+            ``json`` field chooses JSON for the report.
+        arguments: By default the process's.
+        program: The name that help shows.
+        default: What flags that are not given are taken from; by default the dataclass's own defaults.
+        resumes: For a command that trains: the name of its runs in run.json. ``--resume RUN`` then takes the
+            flags that are not given from that run, and refuses those that contradict it.
+    """
+    import tyro
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    resumed = split_word(words, "--resume")[0] if resumes else None
+    flags: tuple[Any, ...] = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+    if resumed and resumes:
+        from rasterwise.training.run.run_folder import read_options
+
+        try:
+            default = read_options(Path(resumed), resumes, options_class)
+        except InputError as error:
+            return _fail(str(error), USER_ERROR)
+        flags = flags[
+            :1
+        ]  # a switch that is on in the run can then be given again: --no-x would be its only flag
+    options: Any = tyro.cli(options_class, args=words, prog=program, default=default, config=flags)
+
+    def work() -> dict[str, Any]:
+        if resumed:
+            from rasterwise.training.run.run_folder import refuse_contradiction
+
+            refuse_contradiction(default, options)
+        return command(options)
+
+    return report_of(work, as_json=getattr(options, "json", False))
+
+
+def split_word(arguments: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
+    """The value that a flag gives, None where it is not given, and the arguments without it."""
+    value, rest, words = None, list[str](), iter(arguments)
+    for word in words:
+        if word == flag:
+            value = next(words, "")
+        elif word.startswith(f"{flag}="):
+            value = word.removeprefix(f"{flag}=")
+        else:
+            rest.append(word)
+    return value, rest
+
+
+def report_of(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
+    """Do the work and print its report on standard output, or one line of what went wrong on standard error."""
+    try:
+        report = work()
+        leave_process_group()
+    except InputError as error:
+        return _fail(str(error), USER_ERROR)
+    except NonFiniteError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _fail(f"the disk is full ({error}); what was there before is whole", USER_ERROR)
+    if is_main_process():
+        print(json.dumps(report, indent=2, ensure_ascii=False, default=str) if as_json else as_text(report))
+    return 0
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """A report as aligned lines; nested reports are indented under their name."""
+    width = max((len(name) for name, value in report.items() if not isinstance(value, dict)), default=0)
+    lines = []
+    for name, value in report.items():
+        if isinstance(value, dict):
+            lines += [name, *("  " + line for line in as_text(value).splitlines())]
+        else:
+            lines.append(f"{name:<{width}}  {_shown(value)}")
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"rasterwise: {' '.join(message.split())}", file=sys.stderr)
+    return status

@@ -1,0 +1,1 @@
+"""Any image dataset as batches of uint8 images."""

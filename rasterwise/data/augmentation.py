@@ -1,0 +1,183 @@
+"""Training images changed at random: turned, shifted, scaled, mirrored, cropped, in other light and colour."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rasterwise.data.splits import Batch, Change, Split
+from rasterwise.data.workers import BrokenPictures
+from rasterwise.errors import InputError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training image may be changed at random. The default changes nothing.
+
+    Attributes:
+        rotate: Degrees, either way.
+        shear: Degrees, either way.
+        shift: Share of the size, either way in both directions.
+        scale: Share by which it may grow or shrink.
+        flip: Mirror one image in two, left to right.
+        crop: Pixels added at every edge before a piece of the image's own size is cut out at random.
+        fill: Grey value, 0 to 255, of what comes in at the edges.
+        brightness: Share by which it may become brighter or darker.
+        contrast: Share by which its contrast may rise or fall.
+        saturation: Share by which its colours may become stronger or paler; grey images have none.
+
+    Example:
+        >>> import torch
+        >>> images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+        >>> Augmentation(rotate=10, shift=0.1)(images, seed=0).shape
+        torch.Size([2, 1, 8, 8])
+    """
+
+    rotate: float = 0.0
+    shear: float = 0.0
+    shift: float = 0.0
+    scale: float = 0.0
+    flip: bool = False
+    crop: int = 0
+    fill: int = 0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("rotate", "shear", "shift", "crop"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}, expected 0 (off) or more")
+        if not 0 <= self.scale < 1:
+            raise InputError(f"scale is {self.scale}, expected at least 0 (off) and below 1")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}, expected 0 (off) to 1")
+        if not 0 <= self.fill <= 255:
+            raise InputError(f"fill is {self.fill}, expected 0 to 255")
+
+    @property
+    def active(self) -> bool:
+        """Whether it changes anything."""
+        return self.turns or self.flip or bool(self.crop) or self.lights
+
+    @property
+    def turns(self) -> bool:
+        """Whether pixels are moved by an affine map."""
+        return bool(self.rotate or self.shear or self.shift or self.scale)
+
+    @property
+    def lights(self) -> bool:
+        """Whether pixels become other values where they are."""
+        return bool(self.brightness or self.contrast or self.saturation)
+
+    def __call__(self, images: Tensor, seed: int, numbers: Sequence[int] | None = None) -> Tensor:
+        """Change each image in its own way, which depends on nothing but the seed and the image's number.
+
+        Args:
+            images: uint8 ``(B, C, H, W)``.
+            seed: 0 or more.
+            numbers: One for each image, 0 or more; by default 0, 1, …
+
+        Returns:
+            uint8 ``(B, C, H, W)``.
+        """
+        numbers = range(len(images)) if numbers is None else numbers
+        return torch.stack(
+            [
+                self._changed(image, np.random.default_rng([seed, number]))
+                for image, number in zip(images, numbers, strict=True)
+            ]
+        )
+
+    def _changed(self, image: Tensor, random: np.random.Generator) -> Tensor:
+        # torchvision's own random transforms draw from the global random state; that of a training run must
+        # not depend on this one.
+        from torchvision.transforms.v2 import InterpolationMode, functional
+
+        height, width = image.shape[-2:]
+        if self.turns:
+            image = functional.affine(
+                image,
+                angle=random.uniform(-self.rotate, self.rotate),
+                translate=[round(random.uniform(-self.shift, self.shift) * side) for side in (width, height)],
+                scale=random.uniform(1 - self.scale, 1 + self.scale),
+                shear=[random.uniform(-self.shear, self.shear), 0.0],
+                interpolation=InterpolationMode.BILINEAR,
+                fill=[float(self.fill)],
+            )
+        if self.crop:
+            padded = functional.pad(image, [self.crop], fill=self.fill)
+            top, left = random.integers(0, 2 * self.crop + 1, 2).tolist()
+            image = functional.crop(padded, top, left, height, width)
+        if self.flip and random.random() < 0.5:
+            image = functional.horizontal_flip(image)
+        for share, adjusted in (
+            (self.brightness, functional.adjust_brightness),
+            (self.contrast, functional.adjust_contrast),
+            (self.saturation, functional.adjust_saturation),
+        ):
+            if share:
+                image = adjusted(image, random.uniform(1 - share, 1 + share))
+        return image
+
+
+@dataclass(frozen=True)
+class AugmentedSplit:
+    """A train split whose images are changed anew each time they are drawn at random.
+
+    Attributes:
+        split: The images.
+        augmentation: How they are changed; read in order they are not.
+    """
+
+    split: Split
+    augmentation: Augmentation
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"{self.split.fingerprint} {self.augmentation}".encode()).hexdigest()
+
+    @property
+    def length(self) -> int:
+        return self.split.length
+
+    @property
+    def broken(self) -> BrokenPictures:
+        return self.split.broken
+
+    def shuffled(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        change: Change | None = None,
+    ) -> Iterator[Batch]:
+        augment = functools.partial(_augment, self.augmentation, seed, change)
+        return self.split.shuffled(batch_size, seed=seed, start=start, rank=rank, world=world, change=augment)
+
+    def ordered(
+        self, batch_size: int, *, rank: int = 0, world: int = 1, start: int = 0, stop: int | None = None
+    ) -> Iterator[Batch]:
+        return self.split.ordered(batch_size, rank=rank, world=world, start=start, stop=stop)
+
+
+def _augment(
+    augmentation: Augmentation, seed: int, change: Change | None, images: Tensor, draws: list[int]
+) -> Tensor:
+    images = augmentation(images, seed, draws)
+    return images if change is None else change(images, draws)
+
+
+def augmented(split: Split, augmentation: Augmentation) -> Split:
+    """The split with its augmentation, or the split itself where there is none."""
+    return AugmentedSplit(split, augmentation) if augmentation.active else split

@@ -1,0 +1,132 @@
+"""Batches of pictures or codes: at random without end for training, once and in order for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rasterwise.data.workers import BrokenPictures
+from rasterwise.symbols.condition import Condition
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some pictures, or the symbols of some.
+
+    Attributes:
+        values: uint8 images or int64 symbols, ``(B, C, H, W)``.
+        labels: int64 ``(B,)``, or None where the data has no classes.
+        numbers: int64 ``(B,)`` on the CPU, which of the split's items these are; read in order alone.
+    """
+
+    values: Tensor
+    labels: Tensor | None = None
+    numbers: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: slice | Tensor) -> Batch:
+        labels = None if self.labels is None else self.labels[rows]
+        return Batch(self.values[rows], labels, None if self.numbers is None else self.numbers[rows])
+
+    def to(self, device: torch.device | str) -> Batch:
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        return Batch(self.values.to(device, non_blocking=True), labels, self.numbers)
+
+    def pin_memory(self) -> Batch:
+        """In page-locked memory, from where a GPU copies without waiting; torch's DataLoader calls it."""
+        labels = None if self.labels is None else self.labels.pin_memory()
+        return Batch(self.values.pin_memory(), labels, self.numbers)
+
+    @property
+    def condition(self) -> Condition | None:
+        """The labels as a condition."""
+        return None if self.labels is None else Condition(self.labels)
+
+
+Change = Callable[[Tensor, list[int]], Tensor]
+"""Images and the number of each one's draw to changed images: an augmentation with its seed."""
+
+
+class Split(Protocol):
+    """A train or test split."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest: equal only for the same data, prepared alike, in the same order."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """How many items; of those that are read as they are needed, broken pictures among them."""
+        ...
+
+    @property
+    def broken(self) -> BrokenPictures:
+        """The broken pictures that this process has come upon and left out."""
+        ...
+
+    def shuffled(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        change: Change | None = None,
+    ) -> Iterator[Batch]:
+        """Batches at random without end, each epoch every item once.
+
+        Where broken pictures are left out, another whole one takes the place of each, always the same: what a
+        batch holds depends on nothing but the data, the batch size and the seed.
+
+        Args:
+            batch_size: Items a batch, over all processes together.
+            seed: The order depends on it alone.
+            start: How many batches to pass over: where a resumed run goes on.
+            rank: This process's number; it gets every ``world``-th item of a batch.
+            world: How many processes there are.
+            change: Applied where pictures are read, in the workers; draws are numbered through all epochs.
+        """
+        ...
+
+    def ordered(
+        self, batch_size: int, *, rank: int = 0, world: int = 1, start: int = 0, stop: int | None = None
+    ) -> Iterator[Batch]:
+        """Every item once, in order; of several processes each gets every ``world``-th item.
+
+        Where broken pictures are left out, a batch with one is smaller.
+
+        Args:
+            batch_size: Items a batch, in each process.
+            rank: This process's number.
+            world: How many processes there are.
+            start: The first item.
+            stop: The item after the last one; by default the split's length.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a read gave.
+
+    Attributes:
+        batch: The items; None where there are none.
+        broken: Broken pictures that were come upon, by their number: what is wrong with each.
+        error: What the reading ended with; the process that asked raises it as an InputError.
+    """
+
+    batch: Batch | None
+    broken: dict[int, str]
+    error: str = ""
+
+    def pin_memory(self) -> Fetched:
+        """See ``Batch``."""
+        return Fetched(self.batch.pin_memory() if self.batch else None, self.broken, self.error)

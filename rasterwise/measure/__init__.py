@@ -1,0 +1,1 @@
+"""Metrics, FLOPs, time, memory and figures."""

@@ -1,0 +1,72 @@
+"""What figures of this machine depend on: hardware, versions, commit, and who else uses it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+
+def device_name(device: torch.device) -> str:
+    """What a figure was measured on, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU cores"
+
+
+def machine_facts(device: torch.device) -> dict[str, Any]:
+    """The facts, by name; now is the time of the call."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **_commit(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu_model": _cpu_model(),
+        "cpu_cores_usable": len(psutil.Process().cpu_affinity() or []) or os.cpu_count(),
+        "cpu_capability_in_torch": torch.backends.cpu.get_cpu_capability(),
+        "cpu_bf16_instructions": sorted(_cpu_flags() & {"avx512_bf16", "amx_bf16"}),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load_average_1_minute": os.getloadavg()[0],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_allows_tf32": torch.backends.cudnn.allow_tf32 if device.type == "cuda" else None,
+    }
+
+
+def _commit() -> dict[str, Any]:
+    """The commit of this checkout and whether files differ from it; None where there is no git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "files_differ_from_commit": bool(git("status", "-s"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "files_differ_from_commit": None}
+
+
+def _cpu_model() -> str:
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> set[str]:
+    return set(_cpu_info("flags").split())
+
+
+def _cpu_info(name: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

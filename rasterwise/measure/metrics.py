@@ -1,0 +1,65 @@
+"""Metrics over a whole split: sum, count, and divide once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+
+@dataclass
+class Means:
+    """Means over a split of quantities that every item has one of.
+
+    Example:
+        >>> import torch
+        >>> means = Means()
+        >>> means.add(nll_nats=torch.tensor([1.0, 3.0]))
+        >>> means.add(nll_nats=torch.tensor([5.0]))
+        >>> means.mean("nll_nats"), round(means.standard_error("nll_nats"), 4)
+        (3.0, 1.1547)
+    """
+
+    _sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, **values: Tensor) -> None:
+        """Add one value an item: each a tensor ``(B,)``."""
+        for name, value in values.items():
+            value = value.detach().double()
+            sums = torch.stack([value.sum(), value.square().sum(), torch.ones_like(value).sum()])
+            self._sums[name] = self._sums[name] + sums if name in self._sums else sums
+
+    def reduce(self, accelerator: Accelerator) -> None:
+        """Add up what all processes have counted."""
+        for name in sorted(self._sums):
+            self._sums[name] = accelerator.reduce(self._sums[name].to(accelerator.device), "sum")
+
+    def count(self, name: str) -> int:
+        """How many items were added."""
+        return int(self._sums[name][2])
+
+    def mean(self, name: str) -> float:
+        """The mean over all items."""
+        total, _, count = self._sums[name].tolist()
+        return total / count
+
+    def standard_error(self, name: str) -> float:
+        """Standard error of the mean, from the sample variance; nan for fewer than two items."""
+        total, squares, count = self._sums[name].tolist()
+        if count < 2:
+            return math.nan
+        return math.sqrt(max(0.0, squares - total * total / count) / (count - 1) / count)
+
+
+def psnr_db(mse: float, peak: float = 255.0) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error pooled over all pictures."""
+    return math.inf if mse == 0 else 10 * math.log10(peak * peak / mse)
+
+
+def histogram_entropy_nats(histogram: Tensor) -> float:
+    """Entropy in nats of the distribution that counts ``(K,)`` make."""
+    shares = histogram.double() / histogram.sum()
+    return float(torch.special.entr(shares).sum())

@@ -1,0 +1,1 @@
+"""What is modelled: grids of symbols, their orders, conditions and likelihoods."""

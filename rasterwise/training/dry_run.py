@@ -1,0 +1,129 @@
+"""What a training would cost, found out without it: ``--dry-run``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedType
+from torch import Tensor
+
+from rasterwise.data.splits import Batch, Split
+from rasterwise.measure.flops import flop_counter
+from rasterwise.measure.machine import device_name
+from rasterwise.training.config import TrainingConfig
+from rasterwise.training.gradient_checkpointing import checkpoint_layers
+from rasterwise.training.objective import Objective
+from rasterwise.training.run.run_folder import configuration
+
+MEASURED_ITEMS = (4, 8)
+"""A larger batch is not computed: what it costs follows from these two, since both costs are linear in the items."""
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one forward and backward pass.
+
+    Attributes:
+        flops: Of matrix products and convolutions as they are computed, a multiply-add as two.
+        activation_bytes: What the forward pass keeps for the backward pass, beside the weights.
+    """
+
+    flops: int
+    activation_bytes: int
+
+
+def dry_run(
+    options: Any, objective: Objective, split: Split, training: TrainingConfig, accelerator: Accelerator
+) -> dict[str, Any]:
+    """Take a few items of the first batch forward and backward; write nothing.
+
+    Args:
+        options: The command's, resolved.
+        objective: The model with its losses; on the CPU.
+        split: What would be trained on.
+        training: How.
+        accelerator: From ``start_accelerator``.
+
+    Returns:
+        The configuration, the trained parameters, the FLOPs of a step (all processes together) and the memory
+        of one process in MiB: weights, gradients, AdamW's moments, averaged weights, and the activations of the
+        part of a batch that is computed at once. What lives for a moment within a pass, such as the one
+        layer that gradient checkpointing is computing again, comes on top; and where FSDP shards the weights, so
+        do the whole ones that evaluation and saving put together.
+    """
+    world, rank = accelerator.num_processes, accelerator.process_index
+    training.check_processes(world)
+    shards = world if accelerator.distributed_type == DistributedType.FSDP else 1
+    objective.to(accelerator.device).train()
+    if training.gradient_checkpointing:
+        checkpoint_layers(objective.model)
+    batch = next(split.shuffled(training.batch_size, seed=training.seed, rank=rank, world=world))
+    batch = batch.to(accelerator.device)
+    items = len(batch) // training.accumulate
+    costs = extrapolated_costs(objective, batch[:items], accelerator)
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    weights = _bytes([*objective.parameters(), *objective.buffers()])
+    memory = {
+        "weights": weights / shards,
+        "gradients": _bytes(trained) / shards,
+        "optimizer": 2 * _bytes(trained) / shards,
+        "averaged_weights": weights / shards if training.ema_decay else 0,
+        "activations": costs.activation_bytes,
+    }
+    memory["total"] = sum(memory.values())
+    return {
+        "configuration": configuration(options),
+        "device": device_name(accelerator.device),
+        "parameters": sum(parameter.numel() for parameter in trained),
+        "flops_a_step": costs.flops * training.accumulate * world,
+        "memory_mib": {name: round(value / MIB, 1) for name, value in memory.items()},
+    }
+
+
+def extrapolated_costs(objective: Objective, batch: Batch, accelerator: Accelerator) -> Costs:
+    """The costs of a batch, from those of its first items where it has many."""
+    with torch.no_grad(), accelerator.autocast():
+        objective(
+            batch[: MEASURED_ITEMS[0]]
+        )  # a first batch starts a codebook, or gains, which is not repeated
+    if len(batch) <= MEASURED_ITEMS[1]:
+        return costs_of(objective, batch, accelerator)
+    few, more = (costs_of(objective, batch[:count], accelerator) for count in MEASURED_ITEMS)
+    factor = (len(batch) - MEASURED_ITEMS[0]) / (MEASURED_ITEMS[1] - MEASURED_ITEMS[0])
+    return Costs(
+        *(
+            round(a + factor * (b - a))
+            for a, b in ((few.flops, more.flops), (few.activation_bytes, more.activation_bytes))
+        )
+    )
+
+
+def costs_of(objective: Objective, batch: Batch, accelerator: Accelerator) -> Costs:
+    """The costs of a batch, measured."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*objective.parameters(), *objective.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with flop_counter() as counter:
+        with torch.autograd.graph.saved_tensors_hooks(keep, _unchanged), accelerator.autocast():
+            losses = objective(batch)
+        losses.total.backward()
+    objective.zero_grad()
+    return Costs(int(counter.get_total_flops()), sum(storage.nbytes() for storage in kept.values()))
+
+
+def _unchanged(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _bytes(tensors: list[Any]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,115 @@
+"""Training and evaluation of any autoregressive model by maximum likelihood."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from rasterwise.data.splits import Batch, Split
+from rasterwise.measure.metrics import Means
+from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.symbols.condition import UNCONDITIONED, Condition
+from rasterwise.symbols.likelihoods import bits_per_dim, categorical_log_prob
+from rasterwise.tokenizers.image import ImageTokenizer, encode_alike
+from rasterwise.tokenizers.pixels import PixelTokenizer
+from rasterwise.training.objective import Losses, Objective
+
+
+class LikelihoodObjective(Objective):
+    """Negative log-likelihood, averaged over the symbols of a batch.
+
+    Args:
+        model: Any autoregressive model.
+        tokenizer: Turns the batch's images into symbols; None where the data are symbols already.
+        label_dropout: Share of labels hidden in training, so that the model can also be asked for the
+            unconditional distribution, which guidance needs.
+    """
+
+    model: AutoregressiveModel
+    criterion = "nll_nats"
+
+    def __init__(
+        self, model: AutoregressiveModel, tokenizer: ImageTokenizer | None = None, label_dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._tokenizer = [tokenizer]  # in a list: not a submodule, so neither trained nor saved
+        self.label_dropout = label_dropout
+
+    def forward(self, batch: Batch) -> Losses:
+        symbols = tokenized(batch, self._tokenizer[0])
+        condition = self._condition(batch)
+        nll_nats = -self.model.log_prob(symbols, condition).mean()
+        return Losses(
+            nll_nats / self.model.grid.size,
+            {"nll_nats": nll_nats.detach(), "nats_per_symbol": nll_nats.detach() / self.model.grid.size},
+        )
+
+    def _condition(self, batch: Batch) -> Condition | None:
+        if batch.labels is None or not self.model.config.classes:
+            return None
+        hidden = torch.rand(batch.labels.shape, device=batch.labels.device) < self.label_dropout
+        return Condition(batch.labels.masked_fill(hidden, UNCONDITIONED))
+
+
+def tokenized(batch: Batch, tokenizer: ImageTokenizer | None) -> Tensor:
+    """The symbols of a training batch: its values as they are, or encoded by the tokenizer."""
+    return batch.values if tokenizer is None else tokenizer.encode(batch.values)
+
+
+@torch.no_grad()
+def evaluate_likelihood(
+    model: AutoregressiveModel,
+    split: Split,
+    accelerator: Accelerator,
+    *,
+    tokenizer: ImageTokenizer | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Exact likelihood over a whole split: every item once, whatever the batch size and process count.
+
+    Args:
+        model: In evaluation mode.
+        split: Images with a tokenizer, else symbols.
+        accelerator: All processes call this and share the items.
+        tokenizer: Turns images into symbols.
+        batch_size: Items at once in each process.
+        seed: Of a tokenizer that draws.
+
+    Returns:
+        nll_nats (mean a grid) with nll_nats_standard_error, nats_per_symbol and bits_per_symbol,
+        accuracy (share of symbols that were the likeliest), and items; bits_per_dim where each symbol is
+        a subpixel of the image.
+    """
+    rank, world = accelerator.process_index, accelerator.num_processes
+    means = Means()
+    for batch in split.ordered(batch_size, rank=rank, world=world):
+        symbols = batch.values
+        if tokenizer is not None:
+            assert batch.numbers is not None, "read in order, items have numbers"
+            symbols = encode_alike(tokenizer, symbols, batch.numbers.tolist(), seed)
+        symbols = symbols.to(model.device)
+        condition = batch.to(model.device).condition if model.config.classes else None
+        logits = model(symbols, condition)
+        nats = categorical_log_prob(logits, symbols)
+        means.add(
+            nll_nats=-nats.double().flatten(1).sum(1),
+            accuracy=(logits.argmax(-1) == symbols).double().flatten(1).mean(1),
+        )
+    means.reduce(accelerator)
+    nll_nats, grid = means.mean("nll_nats"), model.grid
+    metrics = {
+        "nll_nats": nll_nats,
+        "nll_nats_standard_error": means.standard_error("nll_nats"),
+        "nats_per_symbol": nll_nats / grid.size,
+        "bits_per_symbol": nll_nats / grid.size / math.log(2),
+        "accuracy": means.mean("accuracy"),
+        "items": means.count("nll_nats"),
+    }
+    if isinstance(tokenizer, PixelTokenizer):
+        metrics["bits_per_dim"] = bits_per_dim(nll_nats, grid.size)
+    return metrics

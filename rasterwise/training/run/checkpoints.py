@@ -1,0 +1,247 @@
+"""Checkpoints of a training run: everything that a run needs to go on, in safetensors and JSON alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from rasterwise.errors import InputError
+from rasterwise.files import (
+    LEFTOVER,
+    load_tensors,
+    new_folder,
+    read_json,
+    remove_folder,
+    save_tensors,
+    sha256_of,
+    write_json,
+)
+from rasterwise.training.fsdp import sharded_like, whole
+
+STATE_NAME = "state.safetensors"
+STEP_NAME = "step.json"
+MANIFEST_NAME = "manifest.json"
+CONTENT = {STATE_NAME, STEP_NAME}
+STEP_FOLDER = re.compile(r"step-\d{8,}")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best weights of a run so far.
+
+    Attributes:
+        step: After how many optimizer steps they were evaluated.
+        value: Their value of the objective's criterion, the lower the better.
+    """
+
+    step: int
+    value: float
+
+
+class DamagedError(Exception):
+    """A checkpoint is not what was saved; the message names the file."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, ``folder/step-<step>``: the last ones and the best.
+
+    Each holds ``state.safetensors`` (weights, averaged weights, optimizer, buffers such as a codebook and its
+    statistics, every process's random state), ``step.json`` (the step, the optimizer's settings, the best
+    step so far) and, written last, ``manifest.json`` with the SHA-256 of both. The data's order is a function
+    of the step, so the step stands for it.
+
+    Args:
+        folder: The run's ``checkpoints``.
+        modules: What to save by name: the objective (unwrapped), the averaged weights.
+        optimizer: Its state is saved by the number of each parameter.
+        accelerator: All processes save and load; each one's random state is kept.
+        keep_last: How many are kept beside the best.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        modules: dict[str, nn.Module],
+        optimizer: torch.optim.Optimizer,
+        accelerator: Accelerator,
+        keep_last: int = 2,
+    ) -> None:
+        self.folder, self.modules, self.optimizer = folder, modules, optimizer
+        self.accelerator, self.keep_last = accelerator, keep_last
+        self.best: Best | None = None
+
+    def save(self, step: int) -> None:
+        """Save the run's state after ``step`` steps, whole or not at all, and delete what is not kept."""
+        device = self.accelerator.device
+        random_states = self.accelerator.gather(_random_state(device)[None].to(device)).cpu()
+        state = self.optimizer.state_dict()
+        tensors: dict[str, Tensor] = {"random_states": random_states}
+        for name, value in self._tensors(state["state"]):
+            value = whole(value)
+            if self.accelerator.is_main_process:  # off the device at once, where all of it need not fit
+                tensors[name] = value.cpu()
+        if not self.accelerator.is_main_process:
+            return
+        scaler = self.accelerator.scaler
+        content = {
+            "step": step,
+            "best": asdict(self.best) if self.best else None,
+            "optimizer_groups": [
+                {key: value for key, value in group.items() if key != "lr"} for group in state["param_groups"]
+            ],
+            "scaler": scaler.state_dict() if scaler else None,
+        }
+        with new_folder(self.folder / f"step-{step:08d}") as pending:
+            save_tensors(tensors, pending / STATE_NAME)
+            write_json(pending / STEP_NAME, content)
+            write_manifest(pending)
+        self._thin_out(step)
+
+    def _tensors(self, optimizer_state: dict[int, dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+        for name, module in self.modules.items():
+            for key, value in module.state_dict().items():
+                yield f"{name}/{key}", value
+        for number, values in optimizer_state.items():
+            for key, value in values.items():
+                yield f"optimizer/{number}/{key}", torch.as_tensor(value)
+
+    def load(self, say: Callable[[str], None]) -> int:
+        """Restore the newest whole checkpoint; returns its step, 0 where there is none.
+
+        Args:
+            say: Shows a line; one names each damaged checkpoint that is passed over.
+
+        Raises:
+            InputError: A file lies there that no checkpoint has, no checkpoint is whole, or the newest one is of
+                another model.
+        """
+        _refuse_strangers(self.folder)
+        damages: list[str] = []
+        for path in reversed(_found(self.folder)):
+            try:
+                content, tensors = _read(path)
+            except DamagedError as damage:
+                damages.append(f"{path.name}: {damage}")
+                say(f"checkpoint {path} is passed over: {damage}")
+                continue
+            try:
+                return self._restore(content, tensors, say)
+            except (RuntimeError, KeyError, ValueError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise InputError(f"checkpoint {path} does not fit the run's model: {reason}") from None
+        if damages:
+            raise InputError(
+                f"no checkpoint in {self.folder} is whole ({'; '.join(damages)}); restore one from a copy, "
+                "or start anew with --force"
+            )
+        return 0
+
+    def _restore(
+        self, content: dict[str, Any], tensors: dict[str, Tensor], say: Callable[[str], None]
+    ) -> int:
+        for name, module in self.modules.items():
+            prefix, own = f"{name}/", module.state_dict()
+            saved = {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
+            module.load_state_dict({k: sharded_like(value, own.get(k, value)) for k, value in saved.items()})
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer/"):
+                _, number, field = key.split("/")
+                state.setdefault(int(number), {})[field] = sharded_like(value, parameters[int(number)])
+        now = self.optimizer.state_dict()["param_groups"]
+        groups = [
+            {**group, "lr": current["lr"]}
+            for group, current in zip(content["optimizer_groups"], now, strict=True)
+        ]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if self.accelerator.scaler and content["scaler"]:
+            self.accelerator.scaler.load_state_dict(content["scaler"])
+        self.best = Best(**content["best"]) if content["best"] else None
+        states, processes = tensors["random_states"], self.accelerator.num_processes
+        if len(states) == processes:
+            _restore_random_state(states[self.accelerator.process_index], self.accelerator.device)
+        else:  # exact resumption takes as many as before; the run is as good a one with others
+            say(f"the run had {len(states)} processes and now has {processes}: dropout draws other numbers")
+        return int(content["step"])
+
+    def _thin_out(self, step: int) -> None:
+        """Delete all but the last ones up to a step and the best; a later one was damaged, and passed over."""
+        steps = {int(path.name.removeprefix("step-")): path for path in _found(self.folder)}
+        kept = set(sorted(number for number in steps if number <= step)[-self.keep_last :])
+        if self.best:
+            kept.add(self.best.step)
+        for number in steps.keys() - kept:
+            remove_folder(steps[number])
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the SHA-256 of a checkpoint's files beside them."""
+    (folder / MANIFEST_NAME).write_bytes(_manifest({name: sha256_of(folder / name) for name in CONTENT}))
+
+
+def _manifest(files: dict[str, str]) -> bytes:
+    """Its own digest is in it, so that a damaged manifest blames no file but itself."""
+    own = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return (json.dumps({"files": files, "sha256": own}, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A checkpoint's content, every byte of it checked."""
+    try:
+        manifest = (path / MANIFEST_NAME).read_bytes()
+        actual = {name: sha256_of(path / name) for name in CONTENT}
+    except FileNotFoundError as error:
+        raise DamagedError(f"{Path(error.filename).name} is missing") from None
+    try:
+        expected = json.loads(manifest)["files"]
+        whole = manifest == _manifest(expected)
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise DamagedError(f"{MANIFEST_NAME} is damaged")
+    for name in sorted(CONTENT):
+        if expected.get(name) != actual[name]:
+            raise DamagedError(f"{name} is damaged")
+    try:
+        return read_json(path / STEP_NAME), load_tensors(path / STATE_NAME)
+    except InputError as error:  # as it was saved, but not by this program
+        raise DamagedError(str(error)) from None
+
+
+def _found(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if STEP_FOLDER.fullmatch(path.name))
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """InputError where anything lies among the checkpoints that no checkpoint has: a pickle, say."""
+    for path in folder.rglob("*"):
+        inside = STEP_FOLDER.fullmatch(path.parent.name) and path.name in CONTENT | {MANIFEST_NAME}
+        written = any(LEFTOVER.fullmatch(part) for part in path.relative_to(folder).parts)  # never read
+        if not (inside or written or (path.is_dir() and STEP_FOLDER.fullmatch(path.name))):
+            raise InputError(
+                f"{path} is no part of a checkpoint, which is safetensors and JSON alone; nothing was read. "
+                "Remove it if you know how it came there"
+            )
+
+
+def _random_state(device: torch.device) -> Tensor:
+    state = torch.get_rng_state()
+    return torch.cat([state, torch.cuda.get_rng_state(device)]) if device.type == "cuda" else state
+
+
+def _restore_random_state(state: Tensor, device: torch.device) -> None:
+    size = len(torch.get_rng_state())
+    torch.set_rng_state(state[:size].clone())  # torch reads a view from its storage's beginning
+    if device.type == "cuda" and len(state) > size:
+        torch.cuda.set_rng_state(state[size:].clone(), device)

@@ -1,0 +1,40 @@
+"""What trains a learned tokenizer."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from rasterwise.data.splits import Batch
+from rasterwise.training.objective import Losses, Objective
+from stage1_vqvae.reconstruction import Reconstruction, to_unit
+from stage1_vqvae.tokenizers.vqvae import VQVAE
+
+
+class VQVAEObjective(Objective):
+    """Reconstruction error plus commitment.
+
+    Args:
+        model: The VQ-VAE; its configuration says which error.
+    """
+
+    model: VQVAE
+
+    def __init__(self, model: VQVAE) -> None:
+        super().__init__()
+        self.model = model
+        self.criterion = "mse" if model.config.likelihood == "mse" else "reconstruction_bits_per_dim"
+
+    def forward(self, batch: Batch) -> Losses:
+        images = batch.values
+        reconstruction: Reconstruction = self.model(images, more_to_come=self.more_to_come)
+        target = to_unit(images, self.model)
+        seen = F.mse_loss(reconstruction.mean.detach().clamp(-1, 1), target)
+        shown = {"psnr_db": -10 * torch.log10(seen / 4)}  # pictures span 2 from black to white
+        if reconstruction.log_scale is None:
+            error = F.mse_loss(reconstruction.mean, target)
+        else:
+            error = self.model.reconstruction_nats(images, reconstruction).mean() / images[0].numel()
+            shown["reconstruction_nats_per_dim"] = error.detach()
+        shown["commitment"] = reconstruction.commitment_loss.detach()
+        return Losses(error + reconstruction.commitment_loss, shown)

@@ -1,0 +1,93 @@
+"""The transformer prior: a Llama decoder over a grid of codes in raster order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from rasterwise.errors import InputError
+from rasterwise.models.autoregressive import AutoregressiveConfig, AutoregressiveModel
+from rasterwise.symbols.condition import Condition
+from stage2_prior.transformer.rotary import GridRotaryEmbedding
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerPriorConfig(AutoregressiveConfig):
+    """A transformer prior. The defaults suit small code grids on a CPU.
+
+    Attributes:
+        depth: Layers.
+        width: Width of the residual stream (D), a multiple of heads · 2.
+        heads: Attention heads.
+        mlp_width: Width inside the gated MLP; 0 for 8/3 of ``width``.
+        dropout: Of the symbols' embeddings and the attention's weights, in training.
+    """
+
+    depth: int = 6
+    width: int = 192
+    heads: int = 6
+    mlp_width: int = 0
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise InputError(f"width {self.width} is no multiple of 2 × {self.heads} heads")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout}, expected at least 0 and below 1")
+
+
+class TransformerPriorNetwork(AutoregressiveModel):
+    """Layers and teacher-forced logits of ``TransformerPrior``, which adds cached decoding."""
+
+    config_class = TransformerPriorConfig
+    can_be_sharded = True
+    config: TransformerPriorConfig
+
+    def __init__(self, config: TransformerPriorConfig) -> None:
+        super().__init__(config)
+        grid = config.grid
+        self.llama = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=grid.levels,
+                hidden_size=config.width,
+                intermediate_size=config.mlp_width or -(-config.width * 8 // (3 * 16)) * 16,
+                num_hidden_layers=config.depth,
+                num_attention_heads=config.heads,
+                max_position_embeddings=grid.size,
+                attention_dropout=config.dropout,
+                # The vocabulary is codes alone: none of them starts, ends or pads a sequence.
+                bos_token_id=None,
+                eos_token_id=None,
+                pad_token_id=None,
+                tie_word_embeddings=False,
+            )
+        )
+        self.llama.model.rotary_emb = GridRotaryEmbedding(grid, config.width // config.heads)
+        _use_torch_rms_norm(self.llama)
+        self.start = nn.Embedding(len(config.classes) + 1, config.width)
+        nn.init.normal_(self.start.weight, std=0.02)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def embed(self, symbols: Tensor) -> Tensor:
+        """int64 ``(B, C, H, W)`` to vectors ``(B, C, H, W, D)``."""
+        return self.llama.get_input_embeddings()(symbols)
+
+    def logits_from(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
+        start = self.start(self.class_index(condition, len(inputs)))
+        sequence = torch.cat([start[:, None], self.grid.flatten(inputs)[:, :-1]], 1)
+        logits = self.llama(inputs_embeds=self.dropout(sequence), use_cache=False).logits
+        return self.grid.unflatten(logits)
+
+
+def _use_torch_rms_norm(module: nn.Module) -> None:
+    """Replace Llama's RMSNorm by torch's: the same weights and mathematics, but float64 stays float64."""
+    for name, child in module.named_children():
+        if isinstance(child, LlamaRMSNorm):
+            norm = nn.RMSNorm(child.weight.shape, eps=child.variance_epsilon)
+            setattr(module, name, norm)
+        else:
+            _use_torch_rms_norm(child)

@@ -1,0 +1,48 @@
+"""Rotary positions on a grid: the angle of a symbol tells its row, its column and its channel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rasterwise.symbols.grid import Grid
+
+BASE = 100.0
+"""Grids have tens of rows where texts have thousands of words: shorter wavelengths than a text's 10,000."""
+
+
+class GridRotaryEmbedding(nn.Module):
+    """Cosines and sines that take the place of Llama's one-dimensional ones.
+
+    The pairs of a head are shared out over the axes of the grid that are longer than 1; each pair turns by
+    its axis's coordinate times a frequency.
+
+    Args:
+        grid: Whose raster order the positions 0 … N − 1 number.
+        head_width: Width of an attention head, even.
+
+    References:
+        Su et al., RoFormer, 2021 (arXiv 2104.09864); over two axes as in Sun et al., Autoregressive Model
+        Beats Diffusion: Llama for Scalable Image Generation, 2024 (arXiv 2406.06525).
+    """
+
+    def __init__(self, grid: Grid, head_width: int) -> None:
+        super().__init__()
+        pairs = head_width // 2
+        sites = torch.tensor([grid.site(index) for index in range(grid.size)], dtype=torch.float64)
+        lengths = (grid.height, grid.width, grid.channels)
+        axes = [axis for axis, length in enumerate(lengths) if length > 1] or [0]
+        angles = []
+        for turn, axis in enumerate(axes):
+            count = pairs // len(axes) + (turn < pairs % len(axes))
+            frequencies = BASE ** -(torch.arange(count, dtype=torch.float64) / count)
+            angles.append(sites[:, axis, None] * frequencies)
+        # No buffer: a model cast to a half precision would take its angles with it.
+        self.angles = torch.cat(angles, 1).repeat(1, 2)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines ``(1 or B, T, head_width)`` in x's dtype; positions int64 ``(1 or B, T)``."""
+        self.angles = self.angles.to(x.device)
+        angles = self.angles[position_ids]
+        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)

@@ -1,0 +1,50 @@
+"""The Fréchet distance: known values and what every distance has."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pipeline.evaluation.frechet import distances, frechet_distance, gaussian_frechet
+from rasterwise.errors import InputError
+
+
+def test_a_known_value() -> None:
+    """Diagonal Gaussians: |μa − μb|² + Σ (√a − √b)²."""
+    mean = torch.tensor([1.0, 2.0])
+    found = gaussian_frechet(mean, torch.diag(torch.tensor([4.0, 9.0])), torch.zeros(2), torch.eye(2))
+    assert math.isclose(found, 1 + 4 + 1 + 4, rel_tol=1e-12)
+
+
+def test_properties() -> None:
+    """Zero for the same set in any order, symmetric, unchanged by a rotation, also where ranks are low."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(40, 6, generator=generator, dtype=torch.float64)
+    b = torch.randn(30, 6, generator=generator, dtype=torch.float64) * 2 + 1
+    assert frechet_distance(a, a.flip(0)) < 1e-9
+    assert math.isclose(frechet_distance(a, b), frechet_distance(b, a), rel_tol=1e-9)
+    rotation = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64)).Q
+    assert math.isclose(frechet_distance(a @ rotation, b @ rotation), frechet_distance(a, b), rel_tol=1e-9)
+    assert frechet_distance(a[:3], a[:3]) < 1e-9
+    assert frechet_distance(a, b) > 5
+
+
+def test_real_images_are_nearer_than_noise() -> None:
+    """The distance of noise is many times that of held-out pictures of the same kind."""
+    pictures = torch.arange(0, 256, 4).repeat(200, 1, 8, 1)[..., :8].clone()
+    shifts = torch.randint(200, (200, 1, 1, 1))
+    pictures = ((pictures + shifts) % 256).to(torch.uint8)
+    noise = torch.randint(256, (32, 1, 8, 8), dtype=torch.uint8)
+    found = distances(pictures[:150], pictures[150:], noise)
+    assert found is not None
+    assert found.images == 32
+    assert found.drawn > 5 * found.floor
+
+
+def test_too_few_images() -> None:
+    images = torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8)
+    assert distances(images, images, images[:8]) is None
+    with pytest.raises(InputError, match="expected 2 or more of each"):
+        frechet_distance(torch.zeros(1, 2), torch.zeros(5, 2))

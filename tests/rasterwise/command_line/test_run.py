@@ -1,0 +1,98 @@
+"""How commands end: a report, or one line and a status."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from rasterwise.command_line.run import run_command
+from rasterwise.errors import InputError, NonFiniteError
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A part of a command.
+
+    Attributes:
+        size: How large.
+    """
+
+    size: int = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """A command.
+
+    Attributes:
+        inner: A part.
+        json: As JSON.
+    """
+
+    inner: Inner = field(default_factory=Inner)
+    json: bool = False
+
+
+def test_report_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines for people, JSON for programs."""
+    report = {"output": Path("x"), "share": 0.12345, "test": {"items": 12345}}
+    assert run_command(lambda _: report, Options, []) == 0
+    assert capsys.readouterr().out.splitlines() == ["output  x", "share   0.1235", "test", "  items  12,345"]
+    assert run_command(lambda options: {"size": options.inner.size}, Options, ["--size", "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"size": 5}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (InputError("no such\n  thing"), 2, "rasterwise: no such thing\n"),
+        (NonFiniteError("loss is nan at step 3"), 1, "rasterwise: loss is nan at step 3\n"),
+        (KeyboardInterrupt(), 130, "rasterwise: interrupted\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "model.safetensors"), 2, "the disk is full"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(
+    error: BaseException, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error, with the status; standard output stays empty."""
+
+    def fail(_: Options) -> dict[str, object]:
+        raise error
+
+    assert run_command(fail, Options, []) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_defect_of_ours_keeps_its_traceback() -> None:
+    """Any other exception is not hidden."""
+
+    def fail(_: Options) -> dict[str, object]:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        run_command(fail, Options, [])
+
+
+def test_unknown_flags_end_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """And name the flag."""
+    with pytest.raises(SystemExit) as caught:
+        run_command(lambda _: {}, Options, ["--sise", "5"])
+    assert caught.value.code == 2
+    assert "--sise" in capsys.readouterr().err
+
+
+def test_help_shows_the_docstrings(capsys: pytest.CaptureFixture[str]) -> None:
+    """A flag's help is its line of the docstring."""
+    with pytest.raises(SystemExit):
+        run_command(lambda _: {}, Options, ["--help"], "rasterwise command")
+    shown = capsys.readouterr().out
+    assert "usage: rasterwise command" in shown
+    assert "--size" in shown
+    assert "How large." in shown

@@ -1,0 +1,185 @@
+"""Parallel sampling: the walk's pictures, and how many evaluations they take."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from rasterwise.decoding.decoder import Decoder
+from rasterwise.decoding.sampling import Sampling
+from rasterwise.models.autoregressive import AutoregressiveConfig, AutoregressiveModel
+from rasterwise.symbols.condition import Condition
+from rasterwise.symbols.grid import Grid
+from stage2_prior import TransformerPrior, TransformerPriorConfig
+from tests.autoregressive_suite import CLASSES, random_condition, random_symbols, randomized
+
+GRID = Grid(2, 3, 4, 9)
+
+
+@pytest.fixture(scope="module")
+def model() -> AutoregressiveModel:
+    return randomized(
+        TransformerPrior(TransformerPriorConfig(grid=GRID, classes=CLASSES, depth=2, width=24, heads=2))
+    )
+
+
+def seeded(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Recorded(AutoregressiveModel):
+    """A model of x_i that is told how to give logits, and writes down how many pictures it was shown."""
+
+    kind = "recorded"
+    config_class = AutoregressiveConfig
+
+    def __init__(self, config: AutoregressiveConfig) -> None:
+        super().__init__(config)
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.shown: list[int] = []
+
+    def embed(self, symbols: Tensor) -> Tensor:
+        return symbols.double()
+
+    def logits_from(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
+        self.shown.append(len(inputs))
+        return self.grid.unflatten(self.sequence_logits(self.grid.flatten(inputs).long()))
+
+    def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
+        return self.naive_decoder(batch_size, condition)
+
+    def sequence_logits(self, symbols: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class Counting(Recorded):
+    """Every symbol is the one before it plus 1, and the first one is 1, for certain."""
+
+    def sequence_logits(self, symbols: Tensor) -> Tensor:
+        before = torch.cat([torch.zeros_like(symbols[:, :1]), symbols[:, :-1]], 1)
+        certain = torch.nn.functional.one_hot((before + 1) % self.grid.levels, self.grid.levels)
+        return torch.where(certain.bool(), 0.0, -torch.inf).double()
+
+
+class Unsteady(Recorded):
+    """Never gives the same logits twice: the worst that rounding could do."""
+
+    def sequence_logits(self, symbols: Tensor) -> Tensor:
+        assert len(self.shown) <= self.grid.size, "it does not end"
+        return torch.randn(*symbols.shape, self.grid.levels)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0),
+        Sampling(temperature=1.7),
+        Sampling(top_k=3),
+        Sampling(top_p=0.7),
+        Sampling(guidance=0),
+        Sampling(guidance=2.5),
+        Sampling(temperature=0.8, top_k=5, top_p=0.9, guidance=1.5),
+        Sampling(noise="gumbel"),
+        Sampling(temperature=0.8, top_k=5, top_p=0.9, guidance=1.5, noise="gumbel"),
+    ],
+    ids=str,
+)
+def test_every_way_of_sampling(model: AutoregressiveModel, sampling: Sampling) -> None:
+    """Temperature, top-k, top-p and guidance give the walk's pictures, with and without known symbols."""
+    mask = torch.rand(4, *GRID.shape, generator=seeded()) < 0.3
+    for completion in ({}, {"known": random_symbols(GRID, 4), "mask": mask}):
+        arguments: dict[str, Any] = {"condition": random_condition(4), "sampling": sampling, **completion}
+        drawn = model.sample_parallel(4, **arguments, generator=seeded())
+        assert torch.equal(drawn.symbols, model.sample(4, **arguments, generator=seeded()))
+        assert drawn.evaluations.max() <= GRID.size
+
+
+@pytest.mark.parametrize("noise", ["uniform", "gumbel"])
+def test_batches_and_rows_change_nothing(
+    model: AutoregressiveModel, noise: Literal["uniform", "gumbel"]
+) -> None:
+    """A picture and what it took are the same in any batch; a share of the pictures is that share."""
+    condition, rows, sampling = random_condition(7), torch.tensor([5, 6, 0]), Sampling(noise=noise)
+    whole = model.sample_parallel(7, condition, sampling=sampling, generator=seeded())
+    assert torch.equal(whole.symbols, model.sample(7, condition, sampling=sampling, generator=seeded()))
+    for batch_size in (1, 3):
+        parts = model.sample_parallel(
+            7, condition, sampling=sampling, generator=seeded(), batch_size=batch_size
+        )
+        assert torch.equal(parts.symbols, whole.symbols)
+        assert torch.equal(parts.evaluations, whole.evaluations)
+    share = model.sample_parallel(7, condition, sampling=sampling, generator=seeded(), rows=rows)
+    assert torch.equal(share.symbols, whole.symbols[rows])
+    assert torch.equal(share.evaluations, whole.evaluations[rows])
+    walked = model.sample(7, condition, sampling=sampling, generator=seeded(), rows=rows, batch_size=2)
+    assert torch.equal(walked, whole.symbols[rows])
+
+
+def test_a_chain_takes_an_evaluation_a_symbol() -> None:
+    """Where each symbol hangs on the one before it, nothing is gained: N evaluations; known ones break it."""
+    grid = Grid(1, 3, 4, 20)
+    model = Counting(AutoregressiveConfig(grid=grid))
+    drawn = model.sample_parallel(2)
+    expected = torch.arange(1, 13).expand(2, 12)
+    assert torch.equal(grid.flatten(drawn.symbols), expected)
+    assert drawn.evaluations.tolist() == [12, 12]
+    mask = torch.zeros(grid.shape, dtype=torch.bool)
+    mask[:, 1, 0] = True  # two chains, of 4 and of 7
+    completed = model.sample_parallel(2, known=grid.unflatten(expected), mask=mask)
+    assert torch.equal(grid.flatten(completed.symbols), expected)
+    assert completed.evaluations.tolist() == [7, 7]
+
+
+def test_what_is_all_known_takes_one_evaluation() -> None:
+    """It shows that nothing is left to draw."""
+    grid = Grid(1, 3, 4, 20)
+    known, mask = random_symbols(grid, 2), torch.ones(grid.shape, dtype=torch.bool)
+    drawn = Counting(AutoregressiveConfig(grid=grid)).sample_parallel(2, known=known, mask=mask)
+    assert torch.equal(drawn.symbols, known)
+    assert drawn.evaluations.tolist() == [1, 1]
+
+
+def test_settled_pictures_leave_the_batch_and_others_enter() -> None:
+    """The network sees a picture as often as its evaluations say, and never more than a batch of them."""
+    grid = Grid(1, 1, 6, 20)
+    model = Counting(AutoregressiveConfig(grid=grid))
+    mask = torch.zeros(5, *grid.shape, dtype=torch.bool)
+    mask[0] = mask[3] = True  # one evaluation; the others take six
+    known = grid.unflatten(torch.arange(1, 7).expand(5, 6))
+    drawn = model.sample_parallel(5, known=known, mask=mask, batch_size=2)
+    assert drawn.evaluations.tolist() == [1, 6, 6, 1, 6]
+    assert model.shown == [2] * 7 + [1] * 6
+
+
+def test_rounding_cannot_keep_it_from_ending() -> None:
+    """What has settled stays, even if the network never agrees with itself: at most N evaluations."""
+    drawn = Unsteady(AutoregressiveConfig(grid=Grid(1, 3, 4, 20))).sample_parallel(8, generator=seeded())
+    assert drawn.evaluations.max() == 12
+
+
+@pytest.mark.parametrize("method", ["sample", "sample_parallel"])
+def test_progress_counts_pictures(model: AutoregressiveModel, method: str) -> None:
+    """Parts of pictures, ever more of them, up to all."""
+    calls: list[tuple[float, int]] = []
+    getattr(model, method)(5, batch_size=2, generator=seeded(), progress=lambda *call: calls.append(call))
+    done = [call[0] for call in calls]
+    assert done == sorted(done)
+    assert 0 < done[0] < 2
+    assert calls[-1] == (5, 5)
+    assert all(total == 5 for _, total in calls)
+
+
+@pytest.mark.parametrize("method", ["sample", "sample_parallel"])
+def test_what_does_not_fit_is_refused(model: AutoregressiveModel, method: str) -> None:
+    """Both ways of sampling check the same; see test_sampling_plan for all of it."""
+    with pytest.raises(ValueError, match="2 conditions for 3 samples"):
+        getattr(model, method)(3, random_condition(2))
+    with pytest.raises(ValueError, match="label 7 is out of range"):
+        getattr(model, method)(1, Condition(torch.tensor([7])))
+    with pytest.raises(ValueError, match="batches of 0"):
+        getattr(model, method)(3, batch_size=0)
+    with pytest.raises(ValueError, match="no condition to guide"):
+        getattr(model, method)(3, sampling=Sampling(guidance=3.0))

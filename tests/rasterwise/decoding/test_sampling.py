@@ -1,0 +1,130 @@
+"""From logits to symbols."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from rasterwise.decoding.sampling import Sampling, _uniform, draw, draw_by_gumbel, guided
+from rasterwise.errors import InputError
+
+LOGITS = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64))
+
+
+def test_default_is_the_model_itself() -> None:
+    """Temperature 1, no top-k and no top-p change nothing."""
+    torch.testing.assert_close(Sampling().probabilities(LOGITS), LOGITS.exp())
+
+
+def test_temperature() -> None:
+    """Probabilities go as p^(1/T); 0 takes the likeliest."""
+    expected = LOGITS.exp().square() / LOGITS.exp().square().sum()
+    torch.testing.assert_close(Sampling(temperature=0.5).probabilities(LOGITS), expected)
+    assert Sampling(temperature=0).probabilities(LOGITS).tolist() == [[1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "kept"),
+    [
+        (Sampling(top_k=2), 2),
+        (Sampling(top_k=99), 4),
+        (Sampling(top_p=0.39), 1),
+        (Sampling(top_p=0.41), 2),
+        (Sampling(top_p=0.95), 4),
+        (Sampling(top_p=1e-9), 1),
+        (Sampling(top_k=3, top_p=0.9), 3),  # of the three left, 0.444 + 0.333 is below 0.9
+        (Sampling(top_k=3, top_p=0.7), 2),
+        (Sampling(temperature=0.1, top_p=0.9), 1),
+    ],
+)
+def test_what_top_k_and_top_p_keep(sampling: Sampling, kept: int) -> None:
+    """The likeliest symbols stay, in proportion, and sum to 1."""
+    probabilities = sampling.probabilities(LOGITS)
+    assert int((probabilities > 0).sum()) == kept
+    assert probabilities.sum().item() == pytest.approx(1)
+    if sampling.temperature == 1:
+        expected = LOGITS.exp()[:, :kept] / LOGITS.exp()[:, :kept].sum()
+        torch.testing.assert_close(probabilities[:, :kept], expected)
+
+
+def test_top_k_keeps_exactly_k_of_equals() -> None:
+    """Ties do not let more than k symbols through."""
+    assert int((Sampling(top_k=2).probabilities(torch.zeros(1, 5)) > 0).sum()) == 2
+
+
+def test_draw_follows_the_probabilities_and_never_takes_a_zero() -> None:
+    """Chi-square over 40,000 draws; zeros at both ends and in the middle are never drawn."""
+    probabilities = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0]).expand(40_000, -1)
+    uniform = torch.rand(40_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    counts = torch.bincount(draw(probabilities, uniform), minlength=6)
+    assert counts[[0, 2, 5]].sum() == 0
+    assert chisquare(counts[[1, 3, 4]], [20_000, 12_000, 8_000]).pvalue > 1e-4
+
+
+def test_draw_at_the_ends_of_the_noise() -> None:
+    """Noise of 0 and of just below 1 fall on the first and the last symbol that has mass."""
+    probabilities = torch.tensor([[0.0, 0.1, 0.9, 0.0]] * 2)
+    assert draw(probabilities, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(), Sampling(temperature=0), Sampling(temperature=0.5, top_k=3), Sampling(top_p=0.6)],
+    ids=str,
+)
+def test_many_places_are_drawn_as_each_of_them(sampling: Sampling) -> None:
+    """Leading dimensions are a batch: ``(B, T, K)`` gives what its T parts ``(B, K)`` give."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 3, 7, generator=generator, dtype=torch.float64)
+    uniform = torch.rand(4, 3, generator=generator, dtype=torch.float64)
+    together = draw(sampling.probabilities(logits), uniform)
+    for place in range(3):
+        alone = draw(sampling.probabilities(logits[:, place]), uniform[:, place])
+        assert torch.equal(together[:, place], alone)
+
+
+def test_guidance_leads_from_the_untold_to_the_told() -> None:
+    """In log-probabilities: at scale 0 there, at 1 here, in between and beyond on the straight line."""
+    told, untold = LOGITS, LOGITS.flip(-1) + 3  # logits of one distribution may differ by a constant
+    both = torch.cat([told, untold])
+    torch.testing.assert_close(guided(both, 1).softmax(-1), told.softmax(-1))
+    torch.testing.assert_close(guided(both, 0).softmax(-1), untold.softmax(-1))
+    torch.testing.assert_close(guided(both, 2).softmax(-1), (2 * told - untold).softmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [({"temperature": -1.0}, "temperature"), ({"top_k": -1}, "top_k"), ({"top_p": 0.0}, "top_p")],
+)
+def test_impossible_settings_are_refused(setting: dict[str, float], name: str) -> None:
+    """The message names the setting."""
+    with pytest.raises(InputError, match=name):
+        Sampling(**setting)  # type: ignore[arg-type]
+
+
+def test_gumbel_noise_follows_the_probabilities_and_never_takes_a_zero() -> None:
+    """Chi-square over 40,000 draws: over pictures at one place, and over the places of one picture."""
+    seeds = torch.randint(-(2**63), 2**63 - 1, (40_000,), generator=torch.Generator().manual_seed(0))
+    some, all_of_them = torch.tensor(17), torch.arange(40_000)
+    probabilities = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
+    over_pictures = draw_by_gumbel(probabilities.expand(40_000, -1), seeds, some)
+    over_places = draw_by_gumbel(probabilities.expand(1, 40_000, -1), seeds[:1], all_of_them)[0]
+    for drawn in (over_pictures, over_places):
+        counts = torch.bincount(drawn, minlength=6)
+        assert counts[[0, 2, 5]].sum() == 0
+        assert chisquare(counts[[1, 3, 4]], [20_000, 12_000, 8_000]).pvalue > 1e-4
+
+
+def test_gumbel_noise_is_that_of_the_picture_and_the_place() -> None:
+    """Whatever is drawn beside it; numbers are uniform, and neighbours know nothing of one another."""
+    seeds = torch.tensor([5, -7, 2**62])
+    whole = _uniform(seeds, torch.arange(200), 50)
+    assert torch.equal(_uniform(seeds[1:], torch.tensor(63), 50), whole[1:, 63])
+    assert whole.dtype == torch.float64
+    assert 0 < whole.min() < whole.max() < 1
+    counts = torch.histc(whole, bins=20, min=0, max=1)
+    assert chisquare(counts).pvalue > 1e-4
+    for lag in (1, 50):  # the next symbol's number, the next place's
+        pair = torch.stack([whole.flatten(1)[:, :-lag].flatten(), whole.flatten(1)[:, lag:].flatten()])
+        assert abs(torch.corrcoef(pair)[0, 1].item()) < 4 / pair.shape[1] ** 0.5

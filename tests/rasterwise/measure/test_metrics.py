@@ -1,0 +1,33 @@
+"""Metrics sum, count, and divide once."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rasterwise.measure.metrics import Means, histogram_entropy_nats, psnr_db
+
+
+def test_means_do_not_depend_on_how_items_are_batched() -> None:
+    """Uneven batches give the mean and the standard error over all items."""
+    values = torch.randn(10, dtype=torch.float64)
+    means = Means()
+    for part in (values[:1], values[1:8], values[8:]):
+        means.add(x=part)
+    assert means.count("x") == 10
+    assert means.mean("x") == pytest.approx(values.mean().item())
+    assert means.standard_error("x") == pytest.approx(values.std().item() / math.sqrt(10))
+
+
+def test_psnr() -> None:
+    """20 log10(255) dB for an error of 1, infinite for none."""
+    assert psnr_db(1) == pytest.approx(48.1308, abs=1e-4)
+    assert psnr_db(0) == math.inf
+
+
+def test_entropy() -> None:
+    """log K for a uniform histogram, 0 for a single value."""
+    assert histogram_entropy_nats(torch.full((8,), 5)) == pytest.approx(math.log(8))
+    assert histogram_entropy_nats(torch.tensor([0, 7, 0])) == 0
