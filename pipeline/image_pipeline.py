@@ -55,7 +55,8 @@ class ImagePipeline:
         InputError: The model was trained on another tokenizer's symbols.
 
     Example:
-        >>> from rasterwise import Grid, ImagePipeline, PixelTokenizer, PixelTokenizerConfig, TransformerPrior, TransformerPriorConfig
+        >>> from rasterwise import Grid, ImagePipeline, PixelTokenizer, PixelTokenizerConfig
+        >>> from rasterwise import TransformerPrior, TransformerPriorConfig
         >>> config = TransformerPriorConfig(grid=Grid(1, 4, 4, 2), width=16, heads=2, depth=1)
         >>> pipeline = ImagePipeline(PixelTokenizer(PixelTokenizerConfig(levels=2)), TransformerPrior(config).eval())
         >>> pipeline.sample(2, seed=0)[0].size

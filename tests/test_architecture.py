@@ -63,8 +63,8 @@ ORDER: dict[str, tuple[str, ...]] = {
 """The parts of each room, from the foundation up: a part imports itself and the lines above it, never its own line."""
 
 FLOORS = {"rasterwise": 0, "pixel_baselines": 1, "stage1_vqvae": 1, "stage2_prior": 1, "pipeline": 2}
-"""A room imports itself and the floors below. ``rasterwise/__init__.py`` and ``__main__.py``, the front door, load the rest
-by name when it is used."""
+"""A room imports itself and the floors below. The front door, ``rasterwise/__init__.py`` and ``__main__.py``, loads the
+rest by name when it is used."""
 
 MOST_MODULES = 14
 """In one folder, ``__init__.py`` aside."""

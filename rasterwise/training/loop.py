@@ -17,13 +17,13 @@ from rasterwise.data.splits import Batch, Split
 from rasterwise.errors import InputError, NonFiniteError
 from rasterwise.measure.machine import device_name
 from rasterwise.progress import Progress
+from rasterwise.training.checkpoints import Checkpoints
 from rasterwise.training.config import TrainingConfig, TrainingReport
 from rasterwise.training.fsdp import check_sharding, shard_like, whole, whole_model
 from rasterwise.training.gradient_checkpointing import checkpoint_layers
 from rasterwise.training.monitor import Draw, Evaluate, Outputs, run_evaluation
 from rasterwise.training.objective import Losses, Objective
 from rasterwise.training.optimizer import averaged_model, learning_rate_share, parameter_groups
-from rasterwise.training.run.checkpoints import Checkpoints
 from rasterwise.training.run.run_folder import RunFolder
 from rasterwise.training.run.signals import stop_on_signal
 

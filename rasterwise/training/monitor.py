@@ -13,8 +13,8 @@ from PIL import Image
 from rasterwise.data.splits import Split
 from rasterwise.models.pretrained import Pretrained, evaluating
 from rasterwise.progress import Progress
+from rasterwise.training.checkpoints import Best
 from rasterwise.training.fsdp import whole_model
-from rasterwise.training.run.checkpoints import Best
 from rasterwise.training.run.run_folder import RunFolder
 from rasterwise.training.run.stopwatch import Stopwatch
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.cli import COMMANDS
 from pipeline.cli import main as rasterwise
-from rasterwise.training.run.checkpoints import Checkpoints
+from rasterwise.training.checkpoints import Checkpoints
 from tests.conftest import TINY_PRIOR, TINY_VQVAE, Chain, Folders
 
 

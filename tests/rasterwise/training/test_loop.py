@@ -23,11 +23,11 @@ from rasterwise.errors import InputError, NonFiniteError
 from rasterwise.symbols.grid import Grid
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from rasterwise.training.accelerator import start_accelerator
+from rasterwise.training.checkpoints import Checkpoints
 from rasterwise.training.config import TrainingConfig, TrainingReport
 from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.loop import train
 from rasterwise.training.objective import Losses, Objective
-from rasterwise.training.run.checkpoints import Checkpoints
 from rasterwise.training.run.run_folder import RunFolder
 from stage1_vqvae import VQVAE, VQVAEConfig
 from stage1_vqvae.objective import VQVAEObjective

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from rasterwise.errors import InputError
-from rasterwise.training.run.checkpoints import Best, Checkpoints, write_manifest
+from rasterwise.training.checkpoints import Best, Checkpoints, write_manifest
 from stage1_vqvae import VQVAE, VQVAEConfig
 
 FILES = ("manifest.json", "state.safetensors", "step.json")
