@@ -125,7 +125,7 @@ def kind_of(operation: str) -> str:
 
 
 def draw_seconds(levels: int, batch_size: int) -> float:
-    """What drawing a symbol from logits takes, the network aside."""
+    """What drawing a symbol from logits takes, the network hold_out."""
     logits, uniform = torch.randn(batch_size, levels), torch.rand(batch_size, dtype=torch.float64)
 
     def draws() -> None:

@@ -99,7 +99,7 @@ class EqualTimeBenchmark:
 def benchmark_equal_time(options: EqualTimeBenchmark) -> dict[str, Any]:
     """Run the command; returns its report."""
     file = BenchmarkFile(options.output, "equal-time", options, torch.device("cpu"), options.force)
-    with Progress("reading pictures", "picture") as progress:
+    with Progress("reading images", "image") as progress:
         shape = open_images(DataConfig(dataset=options.dataset), progress).shape
     step_seconds = in_fresh_process(options.threads, time_steps, shape, options)
     planned = [
@@ -157,7 +157,7 @@ def time_steps(shape: tuple[int, int, int], options: EqualTimeBenchmark) -> dict
 
 def train_model(name: LikeName, step_seconds: list[float], options: EqualTimeBenchmark) -> Cell:
     """Train a model for as many steps as fit into the time, and evaluate it."""
-    with Progress("reading pictures", "picture") as progress:
+    with Progress("reading images", "image") as progress:
         images: ImageData = open_images(DataConfig(dataset=options.dataset), progress)
     tokenizer = PixelTokenizer(PixelTokenizerConfig(levels=2, dynamic=True))
     model = build(name, tokenizer.grid(*images.shape), options)

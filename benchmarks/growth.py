@@ -1,4 +1,4 @@
-"""How the cost of sampling grows with the picture: rows are added, and their length stays."""
+"""How the cost of sampling grows with the image: rows are added, and their length stays."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from rasterwise.data.splits import Batch, Split
-from rasterwise.data.workers import BrokenPictures
+from rasterwise.data.workers import BrokenImages
 from rasterwise.measure.timing import median, seconds_of
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.config import TrainingConfig
@@ -62,7 +62,7 @@ class InterleavedSplit:
 
     def __init__(self, split: Split, bare: Callable[[], object], device: torch.device) -> None:
         self.split, self.bare, self.device = split, bare, device
-        self.fingerprint, self.length, self.broken = split.fingerprint, split.length, BrokenPictures()
+        self.fingerprint, self.length, self.broken = split.fingerprint, split.length, BrokenImages()
         self.times = LoopTimes([], [])
 
     def shuffled(self, batch_size: int, **settings: Any) -> Iterator[Batch]:

@@ -49,7 +49,7 @@ COMMANDS = {
     "probe": (
         "pipeline.commands.probe",
         "main",
-        "classify pictures by the features of each layer of an ImageGPT",
+        "classify images by the features of each layer of an ImageGPT",
     ),
 }
 """Each command with the module and function that run it, and what it does."""

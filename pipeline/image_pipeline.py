@@ -17,7 +17,7 @@ from pipeline.models import open_model, open_tokenizer
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
 from rasterwise.files import new_folder
-from rasterwise.images import Colour, Images, resized, to_picture, to_uint8
+from rasterwise.images import Colour, Images, resized, to_pil, to_uint8
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.models.pretrained import CARD_NAME, local_folder, upload_folder
 from rasterwise.symbols.condition import Condition
@@ -83,13 +83,13 @@ class ImagePipeline:
         """Images to symbols, int64 ``(B, C, H, W)``.
 
         Args:
-            images: PIL pictures (fitted to the model's size), or uint8 tensors or arrays of that very size.
+            images: PIL images (fitted to the model's size), or uint8 tensors or arrays of that very size.
         """
         with torch.no_grad():
             return self.tokenizer.encode(self._batch(images).to(self.model.device))
 
     def decode(self, symbols: Tensor, output: Output = "pil", *, batch_size: int = 64) -> Any:
-        """Symbols to images: a list of PIL pictures, a uint8 tensor ``(B, C, H, W)`` or array ``(B, H, W, C)``."""
+        """Symbols to images: a list of PIL images, a uint8 tensor ``(B, C, H, W)`` or array ``(B, H, W, C)``."""
         self.model.grid.check(symbols)
         with torch.no_grad():
             parts = [
@@ -224,7 +224,7 @@ class ImagePipeline:
             sampling: As for ``sample``.
             seed: As for ``sample``.
             batch_size: As for ``sample``.
-            paste: Put the original pixels of the kept region back over the decoded picture.
+            paste: Put the original pixels of the kept region back over the decoded image.
             output: As for ``sample``.
             progress: As for ``sample``.
         """
@@ -354,4 +354,4 @@ def _generator(seed: int | None) -> torch.Generator:
 def _as_output(images: Tensor, output: Output) -> Any:
     if output == "tensor":
         return images
-    return images.movedim(1, 3).numpy() if output == "numpy" else [to_picture(image) for image in images]
+    return images.movedim(1, 3).numpy() if output == "numpy" else [to_pil(image) for image in images]

@@ -16,7 +16,7 @@ from pixel_baselines.options import COMMAND, TrainPixel
 from rasterwise.codes.dataset import open_codes
 from rasterwise.command_line.run import USER_ERROR, run_command, split_word
 from rasterwise.data.augmentation import augmented
-from rasterwise.data.dataset import ImageData, broken_pictures, open_images
+from rasterwise.data.dataset import ImageData, broken_images, open_images
 from rasterwise.data.splits import Split
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveModel
@@ -35,7 +35,7 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
 
     Args:
         options: The flags.
-        decode: The tokenizer's of the codes, for sample pictures; images need none.
+        decode: The tokenizer's of the codes, for sample images; images need none.
     """
     accelerator = start_accelerator(options.training)
     main = accelerator.is_main_process
@@ -63,7 +63,7 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
             label_dropout=options.label_dropout,
             decode=decode,
         )
-    with Progress("reading pictures", "picture", shown=main) as progress:
+    with Progress("reading images", "image", shown=main) as progress:
         images = open_images(options.data, progress)
     tokenizer = tokenizer_for(options, images)
     classes = images.classes if options.conditional else ()
@@ -91,7 +91,7 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
         accelerator,
         label_dropout=options.label_dropout,
     )
-    broken = {"broken_pictures": broken_pictures(images, accelerator)} if options.data.skip_broken else {}
+    broken = {"broken_images": broken_images(images, accelerator)} if options.data.skip_broken else {}
     return {**report, **broken}
 
 

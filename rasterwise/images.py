@@ -1,4 +1,4 @@
-"""Pictures in and out: any picture as a uint8 tensor, any uint8 tensor as a picture, grids of them."""
+"""Images in and out: any image as a uint8 tensor, any uint8 tensor as an image, grids of them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "F"}
 
 
 def to_uint8(images: Images, colour: Colour) -> Tensor:
-    """One picture or many as a uint8 batch.
+    """One image or many as a uint8 batch.
 
     Args:
-        images: A PIL picture or a list of them; a uint8 tensor ``(C, H, W)`` or ``(B, C, H, W)``; or a
+        images: A PIL image or a list of them; a uint8 tensor ``(C, H, W)`` or ``(B, C, H, W)``; or a
             uint8 array, by the custom of arrays ``(H, W, C)`` or ``(B, H, W, C)``. One that does not fit its
             own custom is read by the other.
         colour: What the batch becomes: 1 channel or 3.
@@ -42,12 +42,12 @@ def to_uint8(images: Images, colour: Colour) -> Tensor:
         images = [images]
     if not isinstance(images, Tensor | np.ndarray):
         if not len(images):
-            raise InputError("no pictures were given, expected at least one")
+            raise InputError("no images were given, expected at least one")
         if isinstance(images[0], Image.Image):
-            sizes = {picture.size for picture in images}
+            sizes = {image.size for image in images}
             if len(sizes) > 1:
-                raise InputError(f"pictures of different sizes {sorted(sizes)[:3]} cannot be one batch")
-            return torch.stack([picture_to_tensor(picture, colour) for picture in images])
+                raise InputError(f"images of different sizes {sorted(sizes)[:3]} cannot be one batch")
+            return torch.stack([pil_to_tensor(image, colour) for image in images])
         return torch.cat([to_uint8(one, colour) for one in images])
     batch = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
     if batch.dtype != torch.uint8:
@@ -67,58 +67,58 @@ def to_uint8(images: Images, colour: Colour) -> Tensor:
     if batch.shape[1] == 1:
         return batch.expand(-1, 3, -1, -1).contiguous()
     if batch.shape[1] == 3:
-        return torch.stack([picture_to_tensor(to_picture(one), "grey") for one in batch])
+        return torch.stack([pil_to_tensor(to_pil(one), "grey") for one in batch])
     raise InputError(f"images have {batch.shape[1]} channels, expected 1 (grey) or 3 (RGB)")
 
 
-def picture_to_tensor(picture: Image.Image, colour: Colour) -> Tensor:
-    """A PIL picture of any mode as uint8 ``(C, H, W)``; transparency is laid on white."""
-    if picture.mode in ("I;16", "I;16B", "I"):  # 16-bit grey
-        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    array = np.array(picture.convert("L" if colour == "grey" else "RGB"))
+def pil_to_tensor(image: Image.Image, colour: Colour) -> Tensor:
+    """A PIL image of any mode as uint8 ``(C, H, W)``; transparency is laid on white."""
+    if image.mode in ("I;16", "I;16B", "I"):  # 16-bit grey
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    array = np.array(image.convert("L" if colour == "grey" else "RGB"))
     return torch.from_numpy(array[None] if colour == "grey" else array.transpose(2, 0, 1).copy())
 
 
-def to_picture(image: Tensor) -> Image.Image:
-    """uint8 ``(C, H, W)``, C 1 or 3, as a PIL picture."""
+def to_pil(image: Tensor) -> Image.Image:
+    """uint8 ``(C, H, W)``, C 1 or 3, as a PIL image."""
     array = image.detach().cpu().numpy()
     return Image.fromarray(array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0))
 
 
-def resized(picture: Image.Image, height: int, width: int, resample: Resample = "bicubic") -> Image.Image:
-    """Scale (antialiased) until the picture covers ``height × width``, and crop the centre."""
-    if picture.size == (width, height):
-        return picture
-    if picture.mode in ("P", "1"):  # palettes and bits cannot be interpolated
-        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+def resized(image: Image.Image, height: int, width: int, resample: Resample = "bicubic") -> Image.Image:
+    """Scale (antialiased) until the image covers ``height × width``, and crop the centre."""
+    if image.size == (width, height):
+        return image
+    if image.mode in ("P", "1"):  # palettes and bits cannot be interpolated
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     method = Image.Resampling[resample.upper()]
-    return ImageOps.fit(picture, (width, height), method=method)
+    return ImageOps.fit(image, (width, height), method=method)
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Open a picture file whole; InputError where it is absent or does not decode."""
+def open_image(path: Path) -> Image.Image:
+    """Open an image file whole; InputError where it is absent or does not decode."""
     try:
-        return decode_picture(path.read_bytes())
+        return decode_image(path.read_bytes())
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist, expected a picture") from None
+        raise InputError(f"{path} does not exist, expected an image") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder, expected a picture") from None
+        raise InputError(f"{path} is a folder, expected an image") from None
     except Exception as error:
-        raise InputError(f"{path} does not decode as a picture ({error})") from None
+        raise InputError(f"{path} does not decode as an image ({error})") from None
 
 
-def decode_picture(content: bytes) -> Image.Image:
-    """Decode a picture file's bytes, upright by its EXIF orientation."""
-    picture = Image.open(io.BytesIO(content))
-    picture.load()
-    return ImageOps.exif_transpose(picture)
+def decode_image(content: bytes) -> Image.Image:
+    """Decode an image file's bytes, upright by its EXIF orientation."""
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    return ImageOps.exif_transpose(image)
 
 
-def picture_grid(images: Tensor, columns: int | None = None, *, min_side: int = 600) -> Image.Image:
-    """Many images as one picture, row by row.
+def image_grid(images: Tensor, columns: int | None = None, *, min_side: int = 600) -> Image.Image:
+    """Many images as one image, row by row.
 
     Args:
         images: uint8 ``(B, C, H, W)``.
@@ -130,10 +130,10 @@ def picture_grid(images: Tensor, columns: int | None = None, *, min_side: int = 
     columns = columns or math.ceil(math.sqrt(len(images)))
     scale = max(1, min_side // (columns * (images.shape[-1] + 1)))
     enlarged = images.cpu().repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    return to_picture(make_grid(enlarged, nrow=columns, padding=max(2, scale // 2), pad_value=96))
+    return to_pil(make_grid(enlarged, nrow=columns, padding=max(2, scale // 2), pad_value=96))
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
+def save_image(image: Image.Image, path: Path) -> None:
     """Write a PNG; the file is whole or absent."""
     with new_file(path) as pending:
-        picture.save(pending, format="PNG")
+        image.save(pending, format="PNG")

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from rasterwise.data.splits import Split
-from rasterwise.images import picture_grid
+from rasterwise.images import image_grid
 from rasterwise.measure.metrics import Means, histogram_entropy_nats, psnr_db
 from rasterwise.symbols.likelihoods import bits_per_dim
 from stage1_vqvae.reconstruction import Reconstruction
@@ -24,7 +24,7 @@ def evaluate_vqvae(
     """Metrics over a whole split: every image once, whatever the batch size and process count.
 
     Returns:
-        psnr_db and mse (of uint8 pictures, the error pooled over all of them), codebook_usage (share of the
+        psnr_db and mse (of uint8 images, the error pooled over all of them), codebook_usage (share of the
         codes that occur), codebook_perplexity (exp of the entropy of their histogram), items; with the
         logistic likelihood also reconstruction_bits_per_dim and elbo_bits_per_dim, the latter with a
         uniform prior over codes.
@@ -58,7 +58,7 @@ def evaluate_vqvae(
     return metrics
 
 
-def reconstruction_picture(model: VQVAE, images: Tensor) -> Image.Image:
+def reconstruction_image(model: VQVAE, images: Tensor) -> Image.Image:
     """Images and, below each row of them, their reconstructions.
 
     Args:
@@ -67,4 +67,4 @@ def reconstruction_picture(model: VQVAE, images: Tensor) -> Image.Image:
     """
     reconstructed = model(images.to(model.device)).images.cpu()
     rows = [part for pair in zip(images.cpu().split(8), reconstructed.split(8), strict=True) for part in pair]
-    return picture_grid(torch.cat(rows), columns=8)
+    return image_grid(torch.cat(rows), columns=8)

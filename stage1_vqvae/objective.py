@@ -30,7 +30,7 @@ class VQVAEObjective(Objective):
         reconstruction: Reconstruction = self.model(images, more_to_come=self.more_to_come)
         target = to_unit(images, self.model)
         seen = F.mse_loss(reconstruction.mean.detach().clamp(-1, 1), target)
-        shown = {"psnr_db": -10 * torch.log10(seen / 4)}  # pictures span 2 from black to white
+        shown = {"psnr_db": -10 * torch.log10(seen / 4)}  # images span 2 from black to white
         if reconstruction.log_scale is None:
             error = F.mse_loss(reconstruction.mean, target)
         else:

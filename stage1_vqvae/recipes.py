@@ -11,7 +11,7 @@ from stage1_vqvae.train import TrainVQVAE
 
 
 def vqvae_recipe(output: Path) -> TrainVQVAE:
-    """Stage 1 on digits: 8×8 pictures to 4×4 codes. The report of ``rasterwise quickstart`` is its score."""
+    """Stage 1 on digits: 8×8 images to 4×4 codes. The report of ``rasterwise quickstart`` is its score."""
     return TrainVQVAE(
         output=output,
         data=DataConfig(dataset="digits"),

@@ -13,7 +13,7 @@ class Reconstruction:
     """What the VQ-VAE makes of images.
 
     Attributes:
-        mean: Reconstructed images on the scale where pictures lie in [-1, 1], float ``(B, C, H, W)``.
+        mean: Reconstructed images on the scale where images lie in [-1, 1], float ``(B, C, H, W)``.
         log_scale: Of the logistic at each subpixel, float ``(B, C, H, W)``; None without that likelihood.
         codes: int64 ``(B, H/f, W/f)``.
         commitment_loss: Scalar, weighted.

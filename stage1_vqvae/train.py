@@ -12,14 +12,14 @@ from typing import Any
 from rasterwise.command_line.run import run_command
 from rasterwise.data.augmentation import Augmentation, augmented
 from rasterwise.data.config import DataConfig
-from rasterwise.data.dataset import broken_pictures, open_images
+from rasterwise.data.dataset import broken_images, open_images
 from rasterwise.progress import Progress
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.config import TrainingConfig
 from rasterwise.training.dry_run import dry_run
 from rasterwise.training.loop import train
 from rasterwise.training.run.run_folder import RunFolder
-from stage1_vqvae.evaluation import evaluate_vqvae, reconstruction_picture
+from stage1_vqvae.evaluation import evaluate_vqvae, reconstruction_image
 from stage1_vqvae.objective import VQVAEObjective
 from stage1_vqvae.tokenizers.vqvae import VQVAE, VQVAEConfig
 
@@ -62,7 +62,7 @@ def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:
     """Run the command; returns the run's report."""
     accelerator = start_accelerator(options.training)
     main = accelerator.is_main_process
-    with Progress("reading pictures", "picture", shown=main) as progress:
+    with Progress("reading images", "image", shown=main) as progress:
         data = open_images(options.data, progress)
     config = dataclasses.replace(options.model, channels=data.shape[0])
     model = VQVAE(config)
@@ -84,10 +84,10 @@ def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:
         run,
         accelerator,
         evaluate=lambda model, accelerator: evaluate_vqvae(model, data.test, accelerator),
-        draw=lambda model: reconstruction_picture(model, shown),
+        draw=lambda model: reconstruction_image(model, shown),
         card=f"Trained on `{options.data.dataset}`, images {'×'.join(map(str, data.shape))}.",
     )
-    broken = {"broken_pictures": broken_pictures(data, accelerator)} if options.data.skip_broken else {}
+    broken = {"broken_images": broken_images(data, accelerator)} if options.data.skip_broken else {}
     return {"output": str(options.output), **dataclasses.asdict(report), **broken}
 
 

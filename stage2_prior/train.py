@@ -58,7 +58,7 @@ def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, 
 
     Args:
         options: The flags.
-        decode: The tokenizer's, for sample pictures as the training goes; this room knows no tokenizer.
+        decode: The tokenizer's, for sample images as the training goes; this room knows no tokenizer.
     """
     accelerator = start_accelerator(options.training)
     codes = open_codes(options.codes)
@@ -86,7 +86,7 @@ def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, 
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
-    """The command, without sample pictures."""
+    """The command, without sample images."""
     return run_command(train_prior, TrainPrior, arguments, program, resumes=COMMAND)
 
 

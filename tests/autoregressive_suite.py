@@ -141,7 +141,7 @@ class AutoregressiveSuite(ABC):
         )
 
     def test_same_seed_same_sample(self, grid: Grid) -> None:
-        """A seed gives one picture, however the pictures are batched; another seed another."""
+        """A seed gives one image, however the images are batched; another seed another."""
         model = randomized(self.build(grid))
         first = model.sample(3, generator=torch.Generator().manual_seed(5))
         again = model.sample(3, generator=torch.Generator().manual_seed(5), batch_size=2)
@@ -150,7 +150,7 @@ class AutoregressiveSuite(ABC):
         assert not torch.equal(first, other)
 
     def test_cached_sample_is_naive_sample(self, grid: Grid) -> None:
-        """Cached and naive sampling draw the same picture from the same seed."""
+        """Cached and naive sampling draw the same image from the same seed."""
         model = randomized(self.build(grid))
         cached = model.sample(2, generator=torch.Generator().manual_seed(5))
         model.decoder = model.naive_decoder  # type: ignore[method-assign]
@@ -158,7 +158,7 @@ class AutoregressiveSuite(ABC):
         assert torch.equal(cached, model.sample(2, generator=torch.Generator().manual_seed(5)))
 
     def test_parallel_sample_is_sequential_sample(self, grid: Grid) -> None:
-        """Drawn all at once until they agree, pictures are those of the walk, told and completed ones too."""
+        """Drawn all at once until they agree, images are those of the walk, told and completed ones too."""
         model = randomized(self.build(grid, CLASSES))
         mask = torch.zeros(grid.shape, dtype=torch.bool)
         mask[:, grid.height // 2, 1:] = True  # neither at the start nor at the end
@@ -261,7 +261,7 @@ class AutoregressiveSuite(ABC):
         assert len({round(value, 9) for value in told.tolist()}) == 3
 
     def test_guidance(self) -> None:
-        """Scale 1 draws the conditional model's pictures and scale 0 the unconditional one's, exactly."""
+        """Scale 1 draws the conditional model's images and scale 0 the unconditional one's, exactly."""
         grid = self.grids[0]
         model = randomized(self.build(grid, CLASSES))
         condition = random_condition(4)

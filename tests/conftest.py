@@ -64,13 +64,11 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
 
 @dataclass(frozen=True)
 class Folders:
-    """Makes folders of small pictures to train on."""
+    """Makes folders of small images to train on."""
 
     root: Path
 
-    def pictures(
-        self, name: str, count: int = 12, size: tuple[int, int] = (20, 16), mode: str = "RGB"
-    ) -> Path:
+    def images(self, name: str, count: int = 12, size: tuple[int, int] = (20, 16), mode: str = "RGB") -> Path:
         """A folder of PNGs of one size, different from each other."""
         folder = self.root / name
         folder.mkdir(parents=True)
@@ -83,13 +81,13 @@ class Folders:
         return folder
 
     def classes(self, name: str = "animals", count: int = 10) -> Path:
-        """Two class folders of pictures."""
+        """Two class folders of images."""
         for label in ("cat", "dog"):
-            dataclasses.replace(self, root=self.root / name).pictures(label, count)
+            dataclasses.replace(self, root=self.root / name).images(label, count)
         return self.root / name
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
-    """Folders of pictures under a temporary path."""
+    """Folders of images under a temporary path."""
     return Folders(tmp_path)

@@ -194,7 +194,7 @@ def main() -> None:
 
 
 def prepare() -> None:
-    """Import what the commands would import one by one, and hand them a few pictures held in memory."""
+    """Import what the commands would import one by one, and hand them a few images held in memory."""
     for name in ("datasets", "torch.utils.tensorboard", "torchvision", "tyro", "pipeline.commands.encode"):
         importlib.import_module(name)
     import torch

@@ -67,8 +67,8 @@ def pixel() -> Objective:
     return LikelihoodObjective(GatedPixelCNN(GatedPixelCNNConfig(grid=GRID, depth=2, width=8)))
 
 
-def pictures() -> torch.Tensor:
-    """Random pictures, smooth enough that something can be learned."""
+def images() -> torch.Tensor:
+    """Random images, smooth enough that something can be learned."""
     noise = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     return (torch.nn.functional.interpolate(noise, 8, mode="bilinear") * 255).to(torch.uint8)
 
@@ -110,7 +110,7 @@ def run(folder: Path, accumulate: int, stages: list[str], sharded: bool) -> None
         path.mkdir(parents=True, exist_ok=True)
         train(
             objective,
-            tensor_split(pictures() if name == "vqvae" else random_symbols(GRID, 40)),
+            tensor_split(images() if name == "vqvae" else random_symbols(GRID, 40)),
             config,
             RunFolder(path, main=accelerator.is_main_process),
             accelerator,

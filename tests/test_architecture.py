@@ -67,7 +67,7 @@ FLOORS = {"rasterwise": 0, "pixel_baselines": 1, "stage1_vqvae": 1, "stage2_prio
 rest by name when it is used."""
 
 MOST_MODULES = 14
-"""In one folder, ``__init__.py`` aside."""
+"""In one folder, ``__init__.py`` hold_out."""
 
 
 def modules_in(root: Path) -> dict[str, Path]:

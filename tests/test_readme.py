@@ -45,7 +45,7 @@ def test_the_two_commands_come_first() -> None:
 
 
 def test_commands_and_python(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command and every Python block runs, in order, on a folder of pictures; trainings are cut short."""
+    """Every command and every Python block runs, in order, on a folder of images; trainings are cut short."""
     folders.classes("my-images", 20)
     monkeypatch.chdir(folders.root)
     monkeypatch.setattr("pipeline.evaluation.classifier.STEPS_AT_LEAST", 20)
@@ -79,7 +79,7 @@ def test_accelerate_knows_the_configuration(tmp_path: Path) -> None:
     assert {f"--{key}" for key in config.fsdp_config} <= flags.keys()
 
 
-def test_pictures_and_links_are_there() -> None:
+def test_images_and_links_are_there() -> None:
     """Files that the README shows or points to exist."""
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (Path(__file__).parent.parent / target).exists(), target

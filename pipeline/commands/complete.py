@@ -18,11 +18,11 @@ from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
 from rasterwise.images import (
     Colour,
-    open_picture,
-    picture_grid,
-    picture_to_tensor,
+    image_grid,
+    open_image,
+    pil_to_tensor,
     resized,
-    save_picture,
+    save_image,
 )
 from rasterwise.progress import Progress
 
@@ -33,7 +33,7 @@ class Complete:
 
     Attributes:
         pipeline: A pipeline's folder, a prior's run, or a Hub id.
-        images: Picture files, fitted to the model's size.
+        images: Image files, fitted to the model's size.
         keep: Which side of the images is kept.
         share: How much of them is kept, from 0 to 1.
         n: Completions of each image.
@@ -60,17 +60,17 @@ class Complete:
 
 def complete(options: Complete) -> dict[str, Any]:
     """Run ``rasterwise complete``."""
-    _check_output(options.output, picture=True)
+    _check_output(options.output, image=True)
     if not 0 <= options.share <= 1:
         raise InputError(f"share is {options.share}, expected 0 to 1")
     if options.n < 1 or not options.images:
-        raise InputError("give one picture file or more, and ask for at least one completion of each")
+        raise InputError("give one image file or more, and ask for at least one completion of each")
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     pipeline = ImagePipeline.from_pretrained(options.pipeline).to(accelerator.device)
     channels, height, width = pipeline.image_shape
     colour: Colour = "grey" if channels == 1 else "rgb"
     originals = torch.stack(
-        [picture_to_tensor(resized(open_picture(path), height, width), colour) for path in options.images]
+        [pil_to_tensor(resized(open_image(path), height, width), colour) for path in options.images]
     )
     repeated = originals.repeat_interleave(options.n, 0)
     with Progress("completing", "image", shown=accelerator.is_main_process) as progress:
@@ -90,7 +90,7 @@ def complete(options: Complete) -> dict[str, Any]:
             torch.cat([original[None], part])
             for original, part in zip(originals, completed.split(options.n), strict=True)
         ]
-        save_picture(picture_grid(torch.cat(rows), columns=options.n + 1), options.output)
+        save_image(image_grid(torch.cat(rows), columns=options.n + 1), options.output)
     return {"output": str(options.output), "images": len(originals), "completions": options.n}
 
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-from pipeline.commands.train import train_prior_with_pictures
+from pipeline.commands.train import train_prior_with_images
 from pipeline.evaluation.pipeline import evaluate_pipeline
 from pipeline.image_pipeline import ImagePipeline
 from rasterwise.codes.encode import encode_dataset
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.dataset import open_images
-from rasterwise.images import save_picture
+from rasterwise.images import save_image
 from rasterwise.progress import Progress
-from rasterwise.training.autoregressive import sample_picture
+from rasterwise.training.autoregressive import sample_image
 from stage1_vqvae import VQVAE
-from stage1_vqvae.evaluation import reconstruction_picture
+from stage1_vqvae.evaluation import reconstruction_image
 from stage1_vqvae.recipes import vqvae_recipe
 from stage1_vqvae.train import train_vqvae
 from stage2_prior.recipes import prior_recipe
@@ -50,19 +50,19 @@ def make_digits(output: Path) -> dict[str, Any] | None:
             vqvae, data, output / "codes", copies=COPIES, augmentation=AUGMENTATION, progress=say
         )
         say.line("3/4 training a transformer prior on the codes")
-        stage2 = train_prior_with_pictures(prior_recipe(codes.folder, output / "prior"))
+        stage2 = train_prior_with_images(prior_recipe(codes.folder, output / "prior"))
         if stage2.get("stopped"):
             return None
-        say.line("4/4 drawing digits, and judging them with a classifier fitted on real ones")
+        say.line("4/4 drawing digits, and instruments them with a classifier fitted on real ones")
     pipeline = ImagePipeline.from_pretrained(output / "prior")
     measured = evaluate_pipeline(pipeline, data)
     with torch.no_grad():
-        save_picture(sample_picture(pipeline.model, pipeline.tokenizer.decode), output / "samples.png")
+        save_image(sample_image(pipeline.model, pipeline.tokenizer.decode), output / "samples.png")
         shown = next(iter(data.test.ordered(32))).values
-        save_picture(reconstruction_picture(vqvae, shown), output / "reconstructions.png")
+        save_image(reconstruction_image(vqvae, shown), output / "reconstructions.png")
     return {
-        "samples_picture": str(output / "samples.png"),
-        "reconstructions_picture": str(output / "reconstructions.png"),
+        "samples_image": str(output / "samples.png"),
+        "reconstructions_image": str(output / "reconstructions.png"),
         "pipeline": str(output / "prior"),
         **measured,
         "seconds": {

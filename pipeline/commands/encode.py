@@ -57,10 +57,10 @@ def encode(options: Encode) -> dict[str, Any]:
     )
     tokenizer = open_tokenizer(options.tokenizer).to(accelerator.device)
     main = accelerator.is_main_process
-    with Progress("reading pictures", "picture", shown=main) as progress:
+    with Progress("reading images", "image", shown=main) as progress:
         data = open_images(same_data(options.data, tokenizer.trained_on), progress)
     broken = len(data.train.broken) + len(data.test.broken)
-    with Progress("encoding", "picture", shown=main) as progress:
+    with Progress("encoding", "image", shown=main) as progress:
         codes = encode_dataset(
             tokenizer,
             data,
@@ -84,7 +84,7 @@ def encode(options: Encode) -> dict[str, Any]:
         "output": str(options.output),
         "train_grids": codes.train.length,
         "test_grids": codes.test.length,
-        "broken_pictures": broken,
+        "broken_images": broken,
         "grid": str(codes.key.grid),
         "codes_used": int((histogram > 0).sum()),
         "code_histogram_entropy_nats": histogram_entropy_nats(histogram),

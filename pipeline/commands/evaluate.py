@@ -15,7 +15,7 @@ from pipeline.image_pipeline import ImagePipeline
 from pipeline.models import open_tokenizer
 from rasterwise.command_line.run import run_command
 from rasterwise.data.config import SAME, DataConfig, same_data
-from rasterwise.data.dataset import broken_pictures, open_images
+from rasterwise.data.dataset import broken_images, open_images
 from rasterwise.models.pretrained import local_folder
 from rasterwise.progress import Progress
 
@@ -51,7 +51,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     tokenizer: Any = pipeline.tokenizer if pipeline else open_tokenizer(folder)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     (pipeline or tokenizer).to(accelerator.device)
-    with Progress("reading pictures", "picture", shown=accelerator.is_main_process) as progress:
+    with Progress("reading images", "image", shown=accelerator.is_main_process) as progress:
         data = open_images(same_data(options.data, tokenizer.trained_on), progress)
     tokenizer.grid(*data.shape)
     if pipeline is None:
@@ -60,8 +60,8 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         report = evaluate_pipeline(
             pipeline, data, samples=options.samples, seed=options.seed, batch_size=options.batch_size
         )
-    broken = broken_pictures(data, accelerator)
-    return {"source": options.source, **report, **({"broken_pictures": broken} if broken else {})}
+    broken = broken_images(data, accelerator)
+    return {"source": options.source, **report, **({"broken_images": broken} if broken else {})}
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Learning curves of runs as a picture: ``rasterwise plot``."""
+"""Learning curves of runs as an image: ``rasterwise plot``."""
 
 from __future__ import annotations
 

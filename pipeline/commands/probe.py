@@ -1,4 +1,4 @@
-"""What the layers of a trained model know of a picture's class: ``rasterwise probe``."""
+"""What the layers of a trained model know of an image's class: ``rasterwise probe``."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class ProbeCommand:
     Attributes:
         source: A pipeline's folder, a run's folder, or a Hub id.
         data: Labelled images.
-        train_size: Training pictures, the first of the split (0: all of them).
-        test_size: Test pictures, the first of the split (0: all of them).
+        train_size: Training images, the first of the split (0: all of them).
+        test_size: Test images, the first of the split (0: all of them).
         output: A .png for accuracy by layer; by default no plot. It needs the extra "plots".
-        seed: Of the validation pictures that choose the regularization.
+        seed: Of the validation images that choose the regularization.
         batch_size: Images at once.
         json: Print the report as JSON.
     """
@@ -55,9 +55,9 @@ def probe(options: ProbeCommand) -> dict[str, Any]:
         raise InputError(f"a {pipeline.model.kind} offers no features to probe, expected an image-gpt")
     if torch.cuda.is_available():
         pipeline.to("cuda")
-    with Progress("reading pictures", "picture") as progress:
+    with Progress("reading images", "image") as progress:
         data = open_images(same_data(options.data, pipeline.tokenizer.trained_on), progress)  # type: ignore[attr-defined]
-    with Progress("probing", "picture") as progress:
+    with Progress("probing", "image") as progress:
         report = probe_layers(
             pipeline.model,
             pipeline.tokenizer,

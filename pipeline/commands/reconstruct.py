@@ -16,11 +16,11 @@ from rasterwise.command_line.run import run_command
 from rasterwise.errors import InputError
 from rasterwise.images import (
     Colour,
-    open_picture,
-    picture_grid,
-    picture_to_tensor,
+    image_grid,
+    open_image,
+    pil_to_tensor,
     resized,
-    save_picture,
+    save_image,
 )
 from rasterwise.models.pretrained import local_folder
 
@@ -31,7 +31,7 @@ class Reconstruct:
 
     Attributes:
         source: A VQ-VAE's or a pipeline's folder, a run's folder, or a Hub id.
-        images: Picture files.
+        images: Image files.
         size: Resize the shorter side to this and crop the centre square; by default the nearest size
             that the tokenizer takes.
         output: A .png: each original above its reconstruction.
@@ -47,20 +47,20 @@ class Reconstruct:
 
 def reconstruct(options: Reconstruct) -> dict[str, Any]:
     """Run ``rasterwise reconstruct``."""
-    _check_output(options.output, picture=True)
+    _check_output(options.output, image=True)
     folder = local_folder(options.source)
     tokenizer = open_tokenizer(folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder)
     colour: Colour = "grey" if getattr(tokenizer.config, "channels", 3) == 1 else "rgb"
     factor = getattr(tokenizer.config, "factor", 1)
-    pictures = [open_picture(path) for path in options.images]
-    if not pictures:
-        raise InputError("no pictures were named; give one file or more")
-    size = options.size or max(factor, round(min(pictures[0].size) / factor) * factor)
-    images = torch.stack([picture_to_tensor(resized(picture, size, size), colour) for picture in pictures])
+    opened = [open_image(path) for path in options.images]
+    if not opened:
+        raise InputError("no images were named; give one file or more")
+    size = options.size or max(factor, round(min(opened[0].size) / factor) * factor)
+    images = torch.stack([pil_to_tensor(resized(image, size, size), colour) for image in opened])
     tokenizer.grid(*images.shape[1:])
     reconstructions = tokenizer.decode(tokenizer.encode(images))
     mse = (reconstructions.double() - images.double()).square().mean().item()
-    save_picture(picture_grid(_rows(images, reconstructions), columns=min(8, len(images))), options.output)
+    save_image(image_grid(_rows(images, reconstructions), columns=min(8, len(images))), options.output)
     return {"output": str(options.output), "images": len(images), "size": size, "mse": mse}
 
 

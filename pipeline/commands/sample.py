@@ -1,4 +1,4 @@
-"""Pictures from a trained pipeline: ``rasterwise sample``, ``reconstruct`` and ``complete``."""
+"""Images from a trained pipeline: ``rasterwise sample``, ``reconstruct`` and ``complete``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rasterwise.command_line.run import run_command
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
 from rasterwise.images import (
-    picture_grid,
-    save_picture,
-    to_picture,
+    image_grid,
+    save_image,
+    to_pil,
 )
 from rasterwise.progress import Progress
 
@@ -32,7 +32,7 @@ class Sample:
         n: How many.
         label: Classes by name or number, dealt out in turn; by default all of them, a row each, where the
             model has classes.
-        output: A .png for one picture of them all, or a folder for a file each.
+        output: A .png for one image of them all, or a folder for a file each.
         sampling: How symbols are drawn.
         seed: The same seed gives the same images.
         batch_size: How many are drawn at once, in each process.
@@ -87,14 +87,14 @@ def sample(options: Sample) -> dict[str, Any]:
 
 def _save(images: Tensor, output: Path, columns: int | None) -> None:
     if output.suffix == ".png":
-        save_picture(picture_grid(images, columns), output)
+        save_image(image_grid(images, columns), output)
     else:
         for number, image in enumerate(images):
-            save_picture(to_picture(image), output / f"{number:05d}.png")
+            save_image(to_pil(image), output / f"{number:05d}.png")
 
 
-def _check_output(output: Path, *, picture: bool = False) -> None:
-    if picture and output.suffix != ".png":
+def _check_output(output: Path, *, image: bool = False) -> None:
+    if image and output.suffix != ".png":
         raise InputError(f"output {output} is no .png name")
     if output.suffix != ".png" and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"output folder {output} is not empty; name a new one, or a .png")

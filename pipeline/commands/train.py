@@ -1,4 +1,4 @@
-"""``rasterwise train prior`` and ``train pixel``: training handed the tokenizer of its codes to draw pictures with."""
+"""``rasterwise train prior`` and ``train pixel``: training handed the tokenizer of its codes to draw images with."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def decode_of(codes: Path) -> Decode:
     return lambda symbols: tokenizer.decode(symbols.cpu())
 
 
-def train_prior_with_pictures(options: TrainPrior) -> dict[str, Any]:
-    """Train a prior with sample pictures as it goes."""
+def train_prior_with_images(options: TrainPrior) -> dict[str, Any]:
+    """Train a prior with sample images as it goes."""
     return train_prior(options, decode_of(options.codes))
 
 
-def train_pixel_with_pictures(options: TrainPixel[Any]) -> dict[str, Any]:
-    """Train a pixel-level model with sample pictures as it goes, also on codes."""
+def train_pixel_with_images(options: TrainPixel[Any]) -> dict[str, Any]:
+    """Train a pixel-level model with sample images as it goes, also on codes."""
     return train_pixel(options, decode_of(options.codes) if options.codes else None)
 
 
 def main_prior(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
     """The command ``rasterwise train prior``."""
-    return run_command(train_prior_with_pictures, TrainPrior, arguments, program, resumes=COMMAND)
+    return run_command(train_prior_with_images, TrainPrior, arguments, program, resumes=COMMAND)
 
 
 def main_pixel(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
     """The command ``rasterwise train pixel``."""
-    return run_pixel(arguments, program, train_pixel_with_pictures)
+    return run_pixel(arguments, program, train_pixel_with_images)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An independent judge of class-conditional samples: a small network fitted on real pictures alone."""
+"""An independent classifier of class-conditional samples: a small network fitted on real images alone."""
 
 from __future__ import annotations
 

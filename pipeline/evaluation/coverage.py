@@ -25,7 +25,7 @@ class Coverage:
         floor: The same of as many held-out real images, or of all where there are fewer, by the same classifier.
         p_value: Of a chi-square test that the drawn images have the data's shares.
         missing: Classes that no drawn image was called by.
-        judge_accuracy: The classifier's on held-out real images.
+        classifier_accuracy: The classifier's on held-out real images.
     """
 
     drawn: tuple[int, ...]
@@ -34,14 +34,14 @@ class Coverage:
     floor: float
     p_value: float
     missing: int
-    judge_accuracy: float
+    classifier_accuracy: float
 
 
-def coverage(judge: Classifier, data: ImageData, drawn: Tensor) -> Coverage:
-    """Judge drawn images.
+def coverage(classifier: Classifier, data: ImageData, drawn: Tensor) -> Coverage:
+    """Classifier drawn images.
 
     Args:
-        judge: From ``judge_of``.
+        classifier: From ``classifier_of``.
         data: Labelled.
         drawn: uint8 ``(n, C, H, W)``.
     """
@@ -52,7 +52,7 @@ def coverage(judge: Classifier, data: ImageData, drawn: Tensor) -> Coverage:
     shares = shares / shares.sum()
     real = next(iter(data.test.ordered(len(drawn)))).values
     counts, real_counts = (
-        torch.bincount(judge.predict(images), minlength=classes).double() for images in (drawn, real)
+        torch.bincount(classifier.predict(images), minlength=classes).double() for images in (drawn, real)
     )
     present = shares > 0
     expected = (shares * counts.sum())[present]
@@ -66,7 +66,7 @@ def coverage(judge: Classifier, data: ImageData, drawn: Tensor) -> Coverage:
         floor=total_variation(real_counts, shares),
         p_value=float(test.pvalue),
         missing=int((counts == 0).sum()),
-        judge_accuracy=classifier_accuracy(judge, data.test),
+        classifier_accuracy=classifier_accuracy(classifier, data.test),
     )
 
 
@@ -84,15 +84,15 @@ def label_counts(data: ImageData, classes: int) -> Tensor:
     return counts
 
 
-def judge_of(path: Path, data: ImageData, device: torch.device, seed: int) -> Classifier:
+def classifier_of(path: Path, data: ImageData, device: torch.device, seed: int) -> Classifier:
     """The classifier of the data's training split, fitted once for all cells of a comparison and kept in a file."""
     classes = len(data.classes)
     if path.exists():
-        judge = Classifier(data.shape, classes)
-        judge.load_state_dict(load_tensors(path))
-        return judge.to(device).eval()
+        classifier = Classifier(data.shape, classes)
+        classifier.load_state_dict(load_tensors(path))
+        return classifier.to(device).eval()
     with Progress("fitting a classifier", "step") as progress:
-        judge = fit_classifier(data.train, data.shape, classes, device, seed, progress)
+        classifier = fit_classifier(data.train, data.shape, classes, device, seed, progress)
     with new_file(path) as pending:
-        save_tensors(judge.state_dict(), pending)
-    return judge
+        save_tensors(classifier.state_dict(), pending)
+    return classifier

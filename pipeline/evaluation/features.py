@@ -1,4 +1,4 @@
-"""A fixed feature space of pictures that needs no download: oriented gradients and colours on a coarse grid."""
+"""A fixed feature space of images that needs no download: oriented gradients and colours on a coarse grid."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ LEAST_SCALE = 0.25
 """Of the mean standard deviation: features that vary less are divided by no less."""
 
 SPACE = (
-    f"pictures at {SIDE}×{SIDE} (box filter); on a {CELLS}×{CELLS} grid the histogram of gradient directions "
+    f"images at {SIDE}×{SIDE} (box filter); on a {CELLS}×{CELLS} grid the histogram of gradient directions "
     f"({ORIENTATIONS}, weighted by strength) and mean and standard deviation of each colour channel; standardised "
     f"and reduced to {DIMENSIONS} principal components on the training images"
 )
 """The space in words."""
 
 
-def picture_features(images: Tensor) -> Tensor:
-    """Features of pictures, by fixed arithmetic: nothing in them is learned.
+def image_features(images: Tensor) -> Tensor:
+    """Features of images, by fixed arithmetic: nothing in them is learned.
 
     Args:
         images: uint8 ``(B, C, H, W)``.
@@ -38,23 +38,23 @@ def picture_features(images: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> picture_features(torch.zeros(2, 3, 16, 16, dtype=torch.uint8)).shape
+        >>> image_features(torch.zeros(2, 3, 16, 16, dtype=torch.uint8)).shape
         torch.Size([2, 224])
     """
-    pictures = F.interpolate(images.double() / 255, size=(SIDE, SIDE), mode="area")
-    grey = pictures.mean(1, keepdim=True)
+    small = F.interpolate(images.double() / 255, size=(SIDE, SIDE), mode="area")
+    grey = small.mean(1, keepdim=True)
     padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
     across = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
     down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
     strength = (across.square() + down.square()).sqrt()
-    # A direction between two bins is shared by both, so that the features change smoothly with the picture.
+    # A direction between two bins is shared by both, so that the features change smoothly with the image.
     place = (torch.atan2(down, across) / (2 * torch.pi)).remainder(1) * ORIENTATIONS
     bins = torch.arange(ORIENTATIONS, dtype=torch.float64, device=images.device).view(1, -1, 1, 1)
     apart = (place - bins).remainder(ORIENTATIONS)
     share = (1 - torch.minimum(apart, ORIENTATIONS - apart)).clamp(min=0)
     histograms = F.avg_pool2d(strength * share, SIDE // CELLS)
-    means = F.avg_pool2d(pictures, SIDE // CELLS)
-    squares = F.avg_pool2d(pictures.square(), SIDE // CELLS)
+    means = F.avg_pool2d(small, SIDE // CELLS)
+    squares = F.avg_pool2d(small.square(), SIDE // CELLS)
     # A patch of one colour has a variance of 0, where a root's slope is infinite and rounding goes below 0.
     deviations = (squares - means.square()).clamp(min=1e-12).sqrt()
     return torch.cat([histograms, means, deviations], 1).flatten(1)
@@ -79,7 +79,7 @@ class Projection:
         """Fit on features ``(N, F)``, N at least 2; there are at most N − 1 components."""
         mean = features.mean(0)
         deviations = features.std(0)
-        # Where all pictures are nearly alike, in a corner that is always black say, a hair would count for much.
+        # Where all images are nearly alike, in a corner that is always black say, a hair would count for much.
         scale = deviations.clamp(min=LEAST_SCALE * float(deviations.mean()) + 1e-12)
         _, _, rows = torch.linalg.svd((features - mean) / scale, full_matrices=False)
         return cls(mean, scale, rows[: min(dimensions, len(features) - 1)].T)

@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of pictures, each taken for a Gaussian in a feature space."""
+"""The Fréchet distance between two sets of images, each taken for a Gaussian in a feature space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.evaluation.features import Projection, picture_features
+from pipeline.evaluation.features import Projection, image_features
 from rasterwise.errors import InputError
 
 REFERENCE_IMAGES = 5000
@@ -48,7 +48,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """
     if min(len(a), len(b)) < 2:
         raise InputError(
-            f"a distance of {len(a)} and {len(b)} pictures was asked for, expected 2 or more of each"
+            f"a distance of {len(a)} and {len(b)} images was asked for, expected 2 or more of each"
         )
     return gaussian_frechet(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
 
@@ -70,7 +70,7 @@ class Distances:
 
 
 def distances(reference: Tensor, held_out: Tensor, drawn: Tensor) -> Distances | None:
-    """Distances in ``picture_features``; None where there are too few images.
+    """Distances in ``image_features``; None where there are too few images.
 
     Args:
         reference: Training images, uint8 ``(N, C, H, W)``.
@@ -80,10 +80,10 @@ def distances(reference: Tensor, held_out: Tensor, drawn: Tensor) -> Distances |
     count = min(len(held_out), len(drawn))
     if count < LEAST_IMAGES:
         return None
-    features = picture_features(reference)
+    features = image_features(reference)
     projection = Projection.fit(features)
     target = projection(features)
     far, near = (
-        frechet_distance(projection(picture_features(images[:count])), target) for images in (drawn, held_out)
+        frechet_distance(projection(image_features(images[:count])), target) for images in (drawn, held_out)
     )
     return Distances(far, near, count)

@@ -49,8 +49,8 @@ def inception_features(network: nn.Module, images: Tensor) -> Tensor:
     """uint8 ``(B, C, H, W)`` to float64 ``(B, 2048)``."""
     parts = []
     for part in images.split(BATCH):
-        pictures = part.expand(-1, 3, -1, -1).float() / 127.5 - 1
-        large = F.interpolate(pictures, size=(299, 299), mode="bilinear", align_corners=False, antialias=True)
+        scaled = part.expand(-1, 3, -1, -1).float() / 127.5 - 1
+        large = F.interpolate(scaled, size=(299, 299), mode="bilinear", align_corners=False, antialias=True)
         parts.append(network(large).double())
     return torch.cat(parts)
 

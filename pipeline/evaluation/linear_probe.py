@@ -1,4 +1,4 @@
-"""The linear probe: what each layer of a generative model knows of a picture's class."""
+"""The linear probe: what each layer of a generative model knows of an image's class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rasterwise.symbols.condition import Condition
 from rasterwise.tokenizers.image import ImageTokenizer
 
 INVERSE_L2 = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""What the validation pictures choose from, for standardised features."""
+"""What the validation images choose from, for standardised features."""
 VALIDATION_SHARE = 0.2
 
 
@@ -39,9 +39,9 @@ class ProbeScore:
 
     Attributes:
         features: "raw pixels" or "layer l".
-        accuracy: Share of the test pictures classified rightly.
-        standard_error: Of the accuracy, for the number of test pictures.
-        validation_accuracy: Share of the validation pictures classified rightly before the last fit.
+        accuracy: Share of the test images classified rightly.
+        standard_error: Of the accuracy, for the number of test images.
+        validation_accuracy: Share of the validation images classified rightly before the last fit.
         inverse_l2: The regularization that was chosen (scikit-learn's C: smaller is stronger).
     """
 
@@ -54,13 +54,13 @@ class ProbeScore:
 
 @dataclass(frozen=True)
 class LinearProbeReport:
-    """Accuracy by layer, and of raw pixels at the same number of training pictures.
+    """Accuracy by layer, and of raw pixels at the same number of training images.
 
     Attributes:
         layers: From the embeddings to the head's input.
-        pixels: The same probe of the pictures themselves.
-        train_size: Training pictures, those that chose the regularization included.
-        test_size: Test pictures.
+        pixels: The same probe of the images themselves.
+        train_size: Training images, those that chose the regularization included.
+        test_size: Test images.
     """
 
     layers: tuple[ProbeScore, ...]
@@ -70,13 +70,13 @@ class LinearProbeReport:
 
     @property
     def best_layer(self) -> int:
-        """The layer that the validation pictures put first: the test pictures choose nothing."""
+        """The layer that the validation images put first: the test images choose nothing."""
         return max(range(len(self.layers)), key=lambda layer: self.layers[layer].validation_accuracy)
 
     def table(self) -> str:
         """A Markdown table, a row for raw pixels and one a layer."""
         lines = [
-            f"{self.train_size:,} training pictures, {self.test_size:,} test pictures",
+            f"{self.train_size:,} training images, {self.test_size:,} test images",
             "",
             "| features   | accuracy | standard error | validation | inverse L2 |",
             "|------------|---------:|---------------:|-----------:|-----------:|",
@@ -103,8 +103,8 @@ class LinearProbeReport:
         axes.errorbar(range(len(self.layers)), accuracies, errors, marker="o", capsize=3, label="layers")
         axes.axhline(self.pixels.accuracy, linestyle="--", color="grey", label="raw pixels")
         axes.set_xlabel("layer (0: embeddings)")
-        axes.set_ylabel(f"accuracy on {self.test_size:,} test pictures")
-        axes.set_title(f"Linear probe, {self.train_size:,} training pictures")
+        axes.set_ylabel(f"accuracy on {self.test_size:,} test images")
+        axes.set_title(f"Linear probe, {self.train_size:,} training images")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
         path = Path(path)
@@ -125,8 +125,8 @@ def probe_layers(
 ) -> LinearProbeReport:
     """Fit a logistic regression on the features of each layer, and on raw pixels, and score them.
 
-    Features are standardised. One training picture in five chooses the regularization, which is then fitted
-    on all training pictures; nothing is fitted or chosen on test pictures. The model is told no class.
+    Features are standardised. One training image in five chooses the regularization, which is then fitted
+    on all training images; nothing is fitted or chosen on test images. The model is told no class.
 
     Args:
         model: Any model that offers ``layer_features``.
@@ -134,12 +134,12 @@ def probe_layers(
         train: Labelled uint8 images.
         test: Labelled uint8 images.
         inverse_l2: Regularizations to choose from.
-        seed: Chooses the validation pictures, and the noise of a tokenizer that draws.
-        batch_size: Pictures that go through the model at once.
-        progress: Called with (pictures through the model so far, pictures in all).
+        seed: Chooses the validation images, and the noise of a tokenizer that draws.
+        batch_size: Images that go through the model at once.
+        progress: Called with (images through the model so far, images in all).
 
     Raises:
-        InputError: The model offers no features, pictures have no labels, or they are too few.
+        InputError: The model offers no features, images have no labels, or they are too few.
 
     References:
         Chen et al., Generative Pretraining from Pixels, 2020 (ICML; no arXiv number), section 2.3. Alain and
@@ -224,8 +224,8 @@ def fit_probe(
     validation, fitted = order[:held_out], order[held_out:]
     if len(np.unique(labels[fitted])) < 2:
         raise InputError(
-            f"{len(fitted)} training pictures are left beside {held_out} for validation, and they have fewer "
-            "than 2 classes; give more pictures"
+            f"{len(fitted)} training images are left beside {held_out} for validation, and they have fewer "
+            "than 2 classes; give more images"
         )
 
     def fit(rows: np.ndarray, strength: float) -> Probe:
@@ -252,9 +252,7 @@ def _features(model: LayeredModel, symbols: Tensor) -> list[np.ndarray]:
 
 def _labels(batch: Batch, what: str) -> np.ndarray:
     if batch.labels is None:
-        raise InputError(
-            f"the {what} pictures have no labels, expected a class for each; choose labelled data"
-        )
+        raise InputError(f"the {what} images have no labels, expected a class for each; choose labelled data")
     if not len(batch):
-        raise InputError(f"there are no {what} pictures, expected at least one")
+        raise InputError(f"there are no {what} images, expected at least one")
     return batch.labels.numpy()

@@ -44,9 +44,9 @@ def evaluate_pipeline(
 
     Args:
         pipeline: Tokenizer and model.
-        data: Both of its splits are used: the test split is measured, and the train split fits the judge.
-        samples: Class-conditional samples to judge; 0, or a model without classes, for none.
-        seed: Of samples and judge.
+        data: Both of its splits are used: the test split is measured, and the train split fits the classifier.
+        samples: Class-conditional samples to classifier; 0, or a model without classes, for none.
+        seed: Of samples and classifier.
         batch_size: Images at once.
 
     Returns:
@@ -88,7 +88,7 @@ def evaluate_pipeline(
             )
         shown = accelerator.is_main_process
         with Progress("fitting a classifier", "step", shown=shown) as progress:
-            judge = fit_classifier(data.train, data.shape, classes, model.device, seed, progress)
+            classifier = fit_classifier(data.train, data.shape, classes, model.device, seed, progress)
         labels = torch.arange(classes).repeat_interleave(-(-samples // classes))
         with Progress("sampling", "image", shown=shown) as progress:
             drawn = pipeline.sample(
@@ -101,8 +101,8 @@ def evaluate_pipeline(
                 progress=progress,
             )
         report["samples"] = len(labels)
-        report["conditional_accuracy"] = float((judge.predict(drawn) == labels).double().mean())
-        report["classifier_accuracy"] = classifier_accuracy(judge, data.test)
+        report["conditional_accuracy"] = float((classifier.predict(drawn) == labels).double().mean())
+        report["classifier_accuracy"] = classifier_accuracy(classifier, data.test)
     return report
 
 

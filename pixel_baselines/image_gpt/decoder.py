@@ -31,10 +31,10 @@ class LayerWeights(NamedTuple):
 class ImageGPTDecoder(AttentionDecoder):
     """A walk that computes each activation once.
 
-    The cost law. A site takes the matrix products of one token a picture, which are those of a
-    teacher-forced pass cut into N pieces, and reads the cache once: 2 · depth · D numbers a picture and
+    The cost law. A site takes the matrix products of one token an image, which are those of a
+    teacher-forced pass cut into N pieces, and reads the cache once: 2 · depth · D numbers an image and
     site before it. A teacher-forced pass reads that from the processor's caches; the walk, whose cache
-    outgrows them (depth 8, D 256, 32×32 and 16 pictures: 268 MB in float32), reads it from memory. At
+    outgrows them (depth 8, D 256, 32×32 and 16 images: 268 MB in float32), reads it from memory. At
     batch 1 it is the weights that are read again for every site. 17 operations a layer are dispatched.
 
     One query attends by batched matrix products over ``(B · heads, T, head width)``: short measurements on

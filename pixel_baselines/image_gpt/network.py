@@ -19,7 +19,7 @@ GELU_SLOPE = 1.702
 
 @dataclass(frozen=True, kw_only=True)
 class ImageGPTConfig(AutoregressiveConfig):
-    """An ImageGPT. The defaults suit 32×32 pictures of palette colours on a CPU.
+    """An ImageGPT. The defaults suit 32×32 images of palette colours on a CPU.
 
     Attributes:
         depth: Layers.
@@ -126,7 +126,7 @@ class ImageGPTNetwork(AutoregressiveModel):
         return start + label.masked_fill(untold[:, None], 0)
 
     def layer_features(self, symbols: Tensor, condition: Condition | None = None) -> list[Tensor]:
-        """What each layer knows of a picture, averaged over its sites: the features of the linear probe.
+        """What each layer knows of an image, averaged over its sites: the features of the linear probe.
 
         The l-th are the paper's f^l = ⟨n^l⟩, where n^l is what block l reads after its first normalisation:
         the 0-th are the embeddings, the last the head's input.

@@ -21,8 +21,8 @@ from rasterwise.symbols.grid import Grid
 
 MAX_PIXELS = 200_000
 """Pixels that k-means looks at."""
-MAX_PICTURES = 4096
-"""Pictures that those pixels come from: many pictures, a few pixels of each, show more colours than few do."""
+MAX_IMAGES = 4096
+"""Images that those pixels come from: many images, a few pixels of each, show more colours than few do."""
 PIXELS_AT_ONCE = 8192
 """Pixels whose distances to all colours are held at once: 16 MiB for 512 colours."""
 PROCESSOR_NAME = "preprocessor_config.json"
@@ -50,7 +50,7 @@ class PaletteConfig:
 class PaletteTokenizer(Pretrained):
     """Pixels as indices into K colours found by k-means on the pixels of a dataset.
 
-    Fitted colours are whole numbers, so a decoded picture encodes to the same symbols again.
+    Fitted colours are whole numbers, so a decoded image encodes to the same symbols again.
 
     Args:
         config: How many colours, of how many channels.
@@ -191,18 +191,18 @@ class PaletteTokenizer(Pretrained):
         return images
 
     def _sample(self, split: Split, seed: int) -> np.ndarray:
-        """Pixels of pictures drawn at random, the same number from each: uint8 ``(at most 200,000, C)``."""
+        """Pixels of images drawn at random, the same number from each: uint8 ``(at most 200,000, C)``."""
         generator = torch.Generator().manual_seed(seed)
-        pictures = min(split.length or MAX_PICTURES, MAX_PICTURES)
-        a_picture, taken, samples = math.ceil(MAX_PIXELS / pictures), 0, []
-        for batch in split.shuffled(min(64, pictures), seed=seed):
-            pixels = self._checked(batch.values)[: pictures - taken].flatten(2).movedim(1, 2)
-            if pixels.shape[1] > a_picture:
-                places = torch.rand(pixels.shape[:2], generator=generator).topk(a_picture, 1).indices
+        image_count = min(split.length or MAX_IMAGES, MAX_IMAGES)
+        pixels_an_image, taken, samples = math.ceil(MAX_PIXELS / image_count), 0, []
+        for batch in split.shuffled(min(64, image_count), seed=seed):
+            pixels = self._checked(batch.values)[: image_count - taken].flatten(2).movedim(1, 2)
+            if pixels.shape[1] > pixels_an_image:
+                places = torch.rand(pixels.shape[:2], generator=generator).topk(pixels_an_image, 1).indices
                 pixels = pixels.gather(1, places[:, :, None].expand(-1, -1, pixels.shape[2]))
             samples.append(pixels.flatten(0, 1))
             taken += len(pixels)
-            if taken >= pictures:
+            if taken >= image_count:
                 break
         return torch.cat(samples)[:MAX_PIXELS].numpy()
 

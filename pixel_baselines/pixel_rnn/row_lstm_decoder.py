@@ -29,7 +29,7 @@ class RowLSTMDecoder(PixelRNNDecoder):
         self.cell = self.zeros(depth, columns, batch_size, width)
         self.neighbours = self.zeros(depth, columns, batch_size, (2 * self.reach + 1) * width)
         self.from_above = self.zeros(depth, columns, batch_size, 4 * width)
-        # The map of one row, batch first: the window of taps of a picture is then one stretch of memory.
+        # The map of one row, batch first: the window of taps of an image is then one stretch of memory.
         self.map = self.zeros(depth, batch_size, self.reach + columns, 2 * width)
         self.prepare(model, [layer.masked_weight[order].t() for layer in layers])
 

@@ -42,7 +42,7 @@ class PixelCNNWavefront(MaskedInputWavefront):
     The row just above a site is hidden from it beyond p = ``input_kernel // 2`` columns to the right, and the
     rows above that one as far beyond as they are ahead: p + 1 columns behind the row above it (q + 1 where q =
     ``kernel // 2`` is more) a row has all that it ever sees of it. A W×H grid takes W + (p + 1)(H − 1) fronts
-    in place of W·H sites, and the pictures are those of raster order.
+    in place of W·H sites, and the images are those of raster order.
 
     Args:
         model: In evaluation mode.

@@ -27,7 +27,7 @@ class MixtureParameters:
 
     Attributes:
         log_weights: ``(..., M)``, normalised.
-        means: ``(..., C, M)``, on the scale where pictures lie in [-1, 1], before the earlier channels'
+        means: ``(..., C, M)``, on the scale where images lie in [-1, 1], before the earlier channels'
             share.
         log_scales: ``(..., C, M)``.
         coefficients: ``(..., C(C - 1)/2, M)`` in [-1, 1]: of R in G, of R in B, of G in B, and so on.

@@ -151,7 +151,7 @@ class TwoStreamBlock(nn.Module):
         return Streams(down, self.right(x.right, class_index, beside))
 
 
-class Shrink(nn.Module):
+class Downsample(nn.Module):
     """Both streams to half the height and width."""
 
     def __init__(self, width: int) -> None:
@@ -163,7 +163,7 @@ class Shrink(nn.Module):
         return Streams(Activation.of(self.down(x.down.value)), Activation.of(self.right(x.right.value)))
 
 
-class Grow(nn.Module):
+class Upsample(nn.Module):
     """Both streams to twice the height and width, less a row or column where the larger size is odd."""
 
     def __init__(self, width: int) -> None:
@@ -193,7 +193,7 @@ class Level(nn.Module):
         self.height, self.width = height, width
         self.lower: Level | None = None
         if resolutions > 1 and max(height, width) > 1:
-            self.shrink, self.grow = Shrink(config.width), Grow(config.width)
+            self.shrink, self.grow = Downsample(config.width), Upsample(config.width)
             self.lower = Level(-(-height // 2), -(-width // 2), resolutions - 1, config)
         ways_up = config.blocks + (self.lower is not None)
         self.descending = nn.ModuleList(TwoStreamBlock(False, config) for _ in range(config.blocks))

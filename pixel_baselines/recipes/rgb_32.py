@@ -1,4 +1,4 @@
-"""Recipes for 32×32 RGB pictures, CIFAR-10 unless another dataset is named.
+"""Recipes for 32×32 RGB images, CIFAR-10 unless another dataset is named.
 
 None of them has been run yet. The ``_gpu`` recipes are the papers' CIFAR-10 models (for Gated PixelCNN the
 one of 32×32 ImageNet, the only one whose size its paper tells), with the papers' batch sizes; the optimizer is
@@ -26,7 +26,7 @@ PALETTE = Grid(1, 32, 32, 512)
 
 
 def on_rgb(model: Any, training: TrainingConfig, palette: int = 0) -> TrainPixel[Any]:
-    """The training of a model on 32×32 RGB pictures, as 256 levels a subpixel or as palette colours."""
+    """The training of a model on 32×32 RGB images, as 256 levels a subpixel or as palette colours."""
     return TrainPixel(
         model=model,
         output=Path("runs/rgb-32"),

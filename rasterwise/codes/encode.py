@@ -28,7 +28,7 @@ from rasterwise.data.dataset import ImageData
 from rasterwise.data.splits import Batch
 from rasterwise.errors import InputError
 from rasterwise.files import clear_leftovers, from_json, read_json, write_json
-from rasterwise.tokenizers.image import ImageTokenizer, encode_alike
+from rasterwise.tokenizers.image import ImageTokenizer, encode_reproducibly
 
 SHARD_SIZE = 4096
 
@@ -185,12 +185,12 @@ def _shards(images: ImageData, copies: int, shard_size: int) -> list[Shard]:
 
 
 def _encoded(tokenizer: ImageTokenizer, batch: Batch, fold: int, augmentation: Augmentation) -> Batch:
-    assert batch.numbers is not None, "read in order, items have numbers"
-    numbers, images = batch.numbers.tolist(), batch.values
+    assert batch.indices is not None, "read in order, items have indices"
+    indices, images = batch.indices.tolist(), batch.values
     if fold:
-        images = augmentation(images, seed=fold, numbers=numbers)
+        images = augmentation(images, seed=fold, indices=indices)
     images = images.to(getattr(tokenizer, "device", torch.device("cpu")))
-    symbols = encode_alike(tokenizer, images, numbers, fold)
+    symbols = encode_reproducibly(tokenizer, images, indices, fold)
     return Batch(symbols.flatten(1).to("cpu", torch.int32), batch.labels)
 
 

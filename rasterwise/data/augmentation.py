@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rasterwise.data.splits import Batch, Change, Split
-from rasterwise.data.workers import BrokenPictures
+from rasterwise.data.workers import BrokenImages
 from rasterwise.errors import InputError
 
 
@@ -77,22 +77,22 @@ class Augmentation:
         """Whether pixels become other values where they are."""
         return bool(self.brightness or self.contrast or self.saturation)
 
-    def __call__(self, images: Tensor, seed: int, numbers: Sequence[int] | None = None) -> Tensor:
+    def __call__(self, images: Tensor, seed: int, indices: Sequence[int] | None = None) -> Tensor:
         """Change each image in its own way, which depends on nothing but the seed and the image's number.
 
         Args:
             images: uint8 ``(B, C, H, W)``.
             seed: 0 or more.
-            numbers: One for each image, 0 or more; by default 0, 1, …
+            indices: One for each image, 0 or more; by default 0, 1, …
 
         Returns:
             uint8 ``(B, C, H, W)``.
         """
-        numbers = range(len(images)) if numbers is None else numbers
+        indices = range(len(images)) if indices is None else indices
         return torch.stack(
             [
                 self._changed(image, np.random.default_rng([seed, number]))
-                for image, number in zip(images, numbers, strict=True)
+                for image, number in zip(images, indices, strict=True)
             ]
         )
 
@@ -149,7 +149,7 @@ class AugmentedSplit:
         return self.split.length
 
     @property
-    def broken(self) -> BrokenPictures:
+    def broken(self) -> BrokenImages:
         return self.split.broken
 
     def shuffled(

@@ -15,30 +15,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pictures, and how they are prepared.
+    """Which images, and how they are prepared.
 
     Attributes:
-        dataset: "digits" (1,797 real 8×8 handwritten digits, built in), a folder of pictures (class folders
+        dataset: "digits" (1,797 real 8×8 handwritten digits, built in), a folder of images (class folders
             or not) or of parquet files, or a Hugging Face dataset id. To encode and to evaluate also "same":
             what the tokenizer was trained on, prepared alike.
         subset: The configuration of a Hub dataset that has several.
-        size: Resize the shorter side to this and crop the centre square; by default pictures stay as they
+        size: Resize the shorter side to this and crop the centre square; by default images stay as they
             are, and must then all be of one size.
-        colour: Grey or RGB; auto is grey if the pictures looked at first are.
+        colour: Grey or RGB; auto is grey if the images looked at first are.
         resample: The filter for resizing, always antialiased.
-        image_column: The column of pictures; found by its type unless given.
+        image_column: The column of images; found by its type unless given.
         label_column: The column of class labels; found by its type unless given.
         caption_column: The column of captions; found by its name and type unless given.
         train_split: Name of the split to train on.
         test_split: Name of the split to evaluate on; where the dataset has neither it nor "validation", one
-            row in ten of the train split is set aside, always the same.
-        streaming: Read pictures from their files as they are needed, and hold or copy none: from parquet
-            files, here or on the Hub, and from folders of pictures. For datasets that do not fit on the disk.
+            row in ten of the train split is set hold_out, always the same.
+        streaming: Read images from their files as they are needed, and hold or copy none: from parquet
+            files, here or on the Hub, and from folders of images. For datasets that do not fit on the disk.
         shuffle_buffer: Rows that streaming from parquet files holds to shuffle them, over all processes and
             workers together; more mix better.
-        skip_broken: Leave out pictures that are missing or do not decode, and count them, instead of
+        skip_broken: Leave out images that are missing or do not decode, and count them, instead of
             stopping at the first.
-        workers: Processes that decode pictures ahead where they are not held in memory, and that augment
+        workers: Processes that decode images ahead where they are not held in memory, and that augment
             them; by default 1, 2 or 4, or none where there are no cores to spare.
     """
 

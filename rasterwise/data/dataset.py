@@ -1,4 +1,4 @@
-"""Any image dataset as uint8 batches: a Hub id, a folder of parquet files or pictures, or built-in digits."""
+"""Any image dataset as uint8 batches: a Hub id, a folder of parquet files or images, or built-in digits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from rasterwise.data.config import DataConfig
 from rasterwise.data.parquet import ParquetRows
 from rasterwise.data.rows import (
-    BrokenPictureError,
+    BrokenImageError,
     Columns,
     Preparation,
     Reader,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import datasets
     from accelerate import Accelerator
 
-PICTURES_LOOKED_AT = 64
+IMAGES_LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class ImageData:
     Attributes:
         train: The split to train on.
         test: The split to evaluate on.
-        shape: (channels, height, width) of every picture.
-        classes: Names of the classes; empty where the pictures have no labels.
+        shape: (channels, height, width) of every image.
+        classes: Names of the classes; empty where the images have no labels.
         columns: Where in the dataset all this was found.
     """
 
@@ -56,16 +56,16 @@ class ImageData:
 def open_images(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> ImageData:
     """Open an image dataset.
 
-    Pictures are decoded once and kept in memory where they take at most half of what is free; otherwise, and
+    Images are decoded once and kept in memory where they take at most half of what is free; otherwise, and
     in streaming, they are decoded as they are needed.
 
     Args:
-        config: Which, and how its pictures are prepared.
-        progress: Called with (pictures decoded, pictures in all).
+        config: Which, and how its images are prepared.
+        progress: Called with (images decoded, images in all).
 
     Raises:
-        InputError: There is no such dataset, folder, split or column; the dataset is empty; pictures
-            differ in size and no size is given; a picture does not decode, and they are not left out; a
+        InputError: There is no such dataset, folder, split or column; the dataset is empty; images
+            differ in size and no size is given; an image does not decode, and they are not left out; a
             label is out of range.
     """
     train, test = _open_splits(config)
@@ -77,15 +77,15 @@ def open_images(config: DataConfig, progress: Callable[[int, int], None] | None 
         reader = Reader(name, columns, preparation, len(classes), config.skip_broken)
         workers = worker_count(config.workers)
         if isinstance(rows, ParquetRows):
-            fingerprint = digest(rows.state, rows.aside, preparation)
+            fingerprint = digest(rows.state, rows.hold_out, preparation)
             parts.append(StreamedSplit(rows, reader, fingerprint, workers, config.shuffle_buffer))
         else:
             parts.append(read_split(rows, reader, workers, progress, hold=not config.streaming))
     return ImageData(parts[0], parts[1], preparation.shape, classes, columns)
 
 
-def broken_pictures(data: ImageData, accelerator: Accelerator) -> int:
-    """How many broken pictures have been left out, by any process; all processes call this."""
+def broken_images(data: ImageData, accelerator: Accelerator) -> int:
+    """How many broken images have been left out, by any process; all processes call this."""
     found = [(name, number) for name in ("train", "test") for number in getattr(data, name).broken]
     if accelerator.num_processes == 1:
         return len(found)
@@ -111,15 +111,15 @@ def _find_columns(features: datasets.Features | None, config: DataConfig) -> Col
         name = getattr(config, flag)
         if name is not None and name not in features:
             raise InputError(f"--{flag.replace('_', '-')} {name!r}: the columns are {', '.join(features)}")
-    pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    image = config.image_column or _only(pictures, "image", config.dataset, features)
+    image = config.image_column or _only(images, "image", config.dataset, features)
     if image is None:
         raise InputError(
             f"dataset {config.dataset!r} has no image column; its columns are {', '.join(features)}"
         )
     if not isinstance(features[image], datasets.Image):
-        raise InputError(f"column {image!r} holds {features[image]}, expected pictures")
+        raise InputError(f"column {image!r} holds {features[image]}, expected images")
     label = config.label_column or _only(labels, "label", config.dataset, features)
     if label is not None and not isinstance(features[label], datasets.ClassLabel):
         raise InputError(
@@ -142,32 +142,32 @@ def _classes(features: Any, columns: Columns) -> tuple[str, ...]:
     return tuple(features[columns.label].names) if columns.label else ()
 
 
-# ---------------------------------------------------------------------------- pictures
+# ---------------------------------------------------------------------------- images
 
 
 def _look_at(rows: Any, column: str, config: DataConfig) -> list[Image.Image]:
-    pictures: list[Image.Image] = []
-    for row in some_rows(rows, PICTURES_LOOKED_AT):
+    images: list[Image.Image] = []
+    for row in some_rows(rows, IMAGES_LOOKED_AT):
         try:
-            pictures.append(decode_stored(row, column, config.train_split))
-        except BrokenPictureError:
+            images.append(decode_stored(row, column, config.train_split))
+        except BrokenImageError:
             if not config.skip_broken:
                 raise
-    if not pictures:
-        found = "has no whole picture" if len(rows) else "is empty"
+    if not images:
+        found = "has no whole image" if len(rows) else "is empty"
         raise InputError(f"split {config.train_split!r} of dataset {config.dataset!r} {found}")
-    return pictures
+    return images
 
 
-def _prepare(pictures: list[Image.Image], config: DataConfig) -> Preparation:
-    grey = all(picture.mode in GREY_MODES for picture in pictures)
+def _prepare(images: list[Image.Image], config: DataConfig) -> Preparation:
+    grey = all(image.mode in GREY_MODES for image in images)
     colour: Colour = config.colour if config.colour != "auto" else ("grey" if grey else "rgb")
     if config.size is not None:
         return Preparation(colour, config.size, config.size, config.resample, True)
-    sizes = sorted({picture.size for picture in pictures})
+    sizes = sorted({image.size for image in images})
     if len(sizes) > 1:
         found = ", ".join(f"{width}×{height}" for width, height in sizes[:3])
         raise InputError(
-            f"pictures of dataset {config.dataset!r} differ in size ({found}, …); choose one with --size"
+            f"images of dataset {config.dataset!r} differ in size ({found}, …); choose one with --size"
         )
     return Preparation(colour, sizes[0][1], sizes[0][0], config.resample, False)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rasterwise.data.splits import Batch, Change, Fetched, Split
-from rasterwise.data.workers import BrokenPictures, loaded
+from rasterwise.data.workers import BrokenImages, loaded
 
 
 class Items(Protocol):
@@ -20,11 +20,11 @@ class Items(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fetch(self, numbers: list[int], *, replace: bool) -> Fetched:
-        """The items of some numbers, in their order.
+    def fetch(self, indices: list[int], *, replace: bool) -> Fetched:
+        """The items of some indices, in their order.
 
         Args:
-            numbers: Which.
+            indices: Which.
             replace: Another item takes the place of each broken one; else it is left out.
         """
         ...
@@ -38,7 +38,7 @@ class IndexedSplit:
         fingerprint: See ``Split``.
         workers: Processes that fetch ahead (0: fetch in this process).
         held: The items are in memory, so that workers are of use only where they are changed.
-        broken: Pictures left out before.
+        broken: Images left out before.
 
     Example:
         >>> import torch
@@ -57,11 +57,11 @@ class IndexedSplit:
         workers: int = 0,
         *,
         held: bool = False,
-        broken: BrokenPictures | None = None,
+        broken: BrokenImages | None = None,
     ) -> None:
         self._items, self._fingerprint = items, fingerprint
         self._workers, self._held = workers, held
-        self._broken = BrokenPictures() if broken is None else broken
+        self._broken = BrokenImages() if broken is None else broken
 
     @property
     def fingerprint(self) -> str:
@@ -72,7 +72,7 @@ class IndexedSplit:
         return len(self._items)
 
     @property
-    def broken(self) -> BrokenPictures:
+    def broken(self) -> BrokenImages:
         return self._broken
 
     def shuffled(
@@ -94,7 +94,7 @@ class IndexedSplit:
     ) -> Iterator[Batch]:
         indices = range(self.length)[start:stop][rank::world]
         chunks = [list(indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
-        yield from self._loaded(_NumberedReads(self._items), chunks, 0 if self._held else self._workers)
+        yield from self._loaded(_IndexedReads(self._items), chunks, 0 if self._held else self._workers)
 
     def _loaded(self, reads: object, batches: Iterable[object], workers: int) -> Iterator[Batch]:
         for fetched in loaded(reads, batches, workers):
@@ -119,13 +119,13 @@ class _ChangedReads:
 
 
 @dataclass(frozen=True)
-class _NumberedReads:
+class _IndexedReads:
     """What workers do for a batch in order."""
 
     items: Items
 
-    def __getitems__(self, numbers: list[int]) -> Fetched:
-        return self.items.fetch(numbers, replace=False)
+    def __getitems__(self, indices: list[int]) -> Fetched:
+        return self.items.fetch(indices, replace=False)
 
 
 class ShuffledIndices:
@@ -160,14 +160,14 @@ class TensorItems:
     def __len__(self) -> int:
         return len(self.values)
 
-    def fetch(self, numbers: list[int], *, replace: bool) -> Fetched:
-        rows = torch.as_tensor(numbers, dtype=torch.int64)
+    def fetch(self, indices: list[int], *, replace: bool) -> Fetched:
+        rows = torch.as_tensor(indices, dtype=torch.int64)
         labels = None if self.labels is None else self.labels[rows]
         return Fetched(Batch(self.values[rows], labels, None if replace else rows), {})
 
 
 def tensor_split(
-    values: Tensor, labels: Tensor | None = None, *, workers: int = 0, broken: BrokenPictures | None = None
+    values: Tensor, labels: Tensor | None = None, *, workers: int = 0, broken: BrokenImages | None = None
 ) -> IndexedSplit:
     """A split held in memory.
 
@@ -175,7 +175,7 @@ def tensor_split(
         values: ``(N, C, H, W)``.
         labels: int64 ``(N,)``.
         workers: Processes that change items ahead, where they are changed at all.
-        broken: Pictures that were left out of it.
+        broken: Images that were left out of it.
     """
     digest = hashlib.sha256(f"{values.dtype} {tuple(values.shape)}".encode())
     digest.update(values.contiguous().numpy().tobytes())

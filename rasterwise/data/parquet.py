@@ -28,11 +28,11 @@ MOST_RUNS = 8
 
 
 @dataclass(frozen=True)
-class Aside:
+class HoldOut:
     """One of every ``one_in`` rows, which one by a hash: the same rows in memory and streamed.
 
     Attributes:
-        one_in: Rows of which one is set aside.
+        one_in: Rows of which one is set hold_out.
         chosen: These rows; False for the others.
     """
 
@@ -78,14 +78,14 @@ class ParquetRows:
         footers: pyarrow's metadata of each.
         features: What the columns hold.
         columns: Which of them are read.
-        aside: Which rows; None for all.
+        hold_out: Which rows; None for all.
     """
 
     files: tuple[str, ...]
     footers: tuple[Any, ...]
     features: Any
     columns: tuple[str, ...]
-    aside: Aside | None = None
+    hold_out: HoldOut | None = None
 
     @classmethod
     def open(cls, files: Sequence[str], features: Any = None) -> ParquetRows:
@@ -126,9 +126,9 @@ class ParquetRows:
         """The same rows with fewer columns."""
         return dataclasses.replace(self, columns=tuple(columns))
 
-    def select(self, aside: Aside) -> ParquetRows:
+    def select(self, hold_out: HoldOut) -> ParquetRows:
         """Some of the rows."""
-        return dataclasses.replace(self, aside=aside)
+        return dataclasses.replace(self, hold_out=hold_out)
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
@@ -158,7 +158,7 @@ class ParquetRows:
         Args:
             start: The first row.
             stop: The row after the last one; by default all that there are.
-            order: The runs' numbers, int64 ``(runs,)``; by default as they are stored.
+            order: The runs' indices, int64 ``(runs,)``; by default as they are stored.
         """
         order = np.arange(len(self.runs)) if order is None else order
         ends = np.cumsum(self.lengths[order])
@@ -174,9 +174,9 @@ class ParquetRows:
 
     def _meant(self, run: Run) -> np.ndarray:
         """Places in the run of the rows that are meant."""
-        if self.aside is None:
+        if self.hold_out is None:
             return np.arange(run.rows)
-        return np.flatnonzero(self.aside.mask(run.number, run.number + run.rows))
+        return np.flatnonzero(self.hold_out.mask(run.number, run.number + run.rows))
 
     def _rows(self, run: Run, wanted: np.ndarray) -> Iterator[Row]:
         import pyarrow
@@ -204,7 +204,7 @@ class ParquetRows:
             ) from None
 
     def _plain(self, batch: Any) -> list[dict[str, Any]]:
-        """Rows as dictionaries, with pictures as their files' bytes or path and labels as numbers."""
+        """Rows as dictionaries, with images as their files' bytes or path and labels as indices."""
         columns = {}
         for name in self.columns:
             feature = self.features[name]

@@ -1,4 +1,4 @@
-"""Rows of a dataset as prepared pictures: held in memory, or read as they are needed."""
+"""Rows of a dataset as prepared images: held in memory, or read as they are needed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from torch import Tensor
 
 from rasterwise.data.indexed import IndexedSplit, tensor_split
 from rasterwise.data.splits import Batch, Fetched
-from rasterwise.data.workers import BrokenPictures
+from rasterwise.data.workers import BrokenImages
 from rasterwise.errors import InputError
-from rasterwise.images import Colour, Resample, decode_picture, picture_to_tensor, resized
+from rasterwise.images import Colour, Resample, decode_image, pil_to_tensor, resized
 from rasterwise.processes import _all_agree, is_main_process, processes_here
 
 _log = logging.getLogger(__name__)
 
 
-class BrokenPictureError(InputError):
-    """A picture that is missing or does not decode."""
+class BrokenImageError(InputError):
+    """An image that is missing or does not decode."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Row:
     """A row as it is stored.
 
     Attributes:
-        number: Its number in its split as stored, before any rows are set aside.
+        number: Its number in its split as stored, before any rows are set hold_out.
         values: What its columns hold.
         file: The file that it was read from, where one is known.
     """
@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How every picture becomes uint8 ``(channels, height, width)``."""
+    """How every image becomes uint8 ``(channels, height, width)``."""
 
     colour: Colour
     height: int
@@ -68,31 +68,31 @@ class Preparation:
     def shape(self) -> tuple[int, int, int]:
         return 1 if self.colour == "grey" else 3, self.height, self.width
 
-    def __call__(self, picture: Image.Image) -> Tensor:
+    def __call__(self, image: Image.Image) -> Tensor:
         if self.resize:
-            picture = resized(picture, self.height, self.width, self.resample)
-        elif picture.size != (self.width, self.height):
-            found = f"{picture.width}×{picture.height}"
+            image = resized(image, self.height, self.width, self.resample)
+        elif image.size != (self.width, self.height):
+            found = f"{image.width}×{image.height}"
             raise InputError(
                 f"is {found} where others are {self.width}×{self.height}; choose one with --size"
             )
-        return picture_to_tensor(picture, self.colour)
+        return pil_to_tensor(image, self.colour)
 
 
 def decode_stored(row: Row, column: str, split: str) -> Image.Image:
-    """The picture of a row, stored as its file's bytes or path; BrokenPictureError names one that is none."""
+    """The image of a row, stored as its file's bytes or path; BrokenImageError names one that is none."""
     stored = row.values[column]
-    where = f"picture {row.number} of split {split!r}"
+    where = f"image {row.number} of split {split!r}"
     if not stored:
-        raise BrokenPictureError(f"{where} is missing, expected a picture; remove the row, or --skip-broken")
+        raise BrokenImageError(f"{where} is missing, expected an image; remove the row, or --skip-broken")
     path = stored.get("path") or ""
     try:
         content = stored.get("bytes")
-        return decode_picture(Path(path).read_bytes() if content is None else content)
+        return decode_image(Path(path).read_bytes() if content is None else content)
     except Exception as error:
         named = ", ".join(name for name in (row.file, path) if name)
         where = f"{where} ({named})" if named else where
-        raise BrokenPictureError(
+        raise BrokenImageError(
             f"{where} does not decode ({error}); mend or remove it, or --skip-broken"
         ) from None
 
@@ -102,12 +102,12 @@ class IndexedRows:
 
     Args:
         table: The dataset.
-        numbers: Which of its rows; all of them by default.
+        indices: Which of its rows; all of them by default.
     """
 
-    def __init__(self, table: Any, numbers: np.ndarray | None = None) -> None:
-        self.table = table if numbers is None else table.select(numbers)
-        self.numbers = np.arange(len(table)) if numbers is None else numbers
+    def __init__(self, table: Any, indices: np.ndarray | None = None) -> None:
+        self.table = table if indices is None else table.select(indices)
+        self.indices = np.arange(len(table)) if indices is None else indices
 
     @property
     def features(self) -> Any:
@@ -117,30 +117,30 @@ class IndexedRows:
     def select_columns(self, columns: list[str]) -> IndexedRows:
         """The same rows with fewer columns."""
         fewer = IndexedRows(self.table.select_columns(columns))
-        fewer.numbers = self.numbers
+        fewer.indices = self.indices
         return fewer
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> Row:
-        return Row(int(self.numbers[index]), self.table[index])
+        return Row(int(self.indices[index]), self.table[index])
 
     def __iter__(self) -> Iterator[Row]:
-        for number, values in zip(self.numbers, self.table, strict=True):
+        for number, values in zip(self.indices, self.table, strict=True):
             yield Row(int(number), values)
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Makes prepared pictures of rows.
+    """Makes prepared images of rows.
 
     Attributes:
         name: The split's.
         columns: Where in a row they are.
         preparation: How they are prepared.
         classes: How many there are.
-        skip_broken: Leave broken pictures out instead of stopping at one.
+        skip_broken: Leave broken images out instead of stopping at one.
     """
 
     name: str
@@ -155,18 +155,18 @@ class Reader:
         return [self.columns.image] + ([self.columns.label] if self.columns.label else [])
 
     def read(self, row: Row) -> tuple[Tensor, int]:
-        """The prepared picture and the label (-1: none) of a row."""
-        picture = decode_stored(row, self.columns.image, self.name)
+        """The prepared image and the label (-1: none) of a row."""
+        decoded = decode_stored(row, self.columns.image, self.name)
         try:
-            image = self.preparation(picture)
+            image = self.preparation(decoded)
         except InputError as error:
-            raise InputError(f"picture {row.number} of split {self.name!r} {error}") from None
+            raise InputError(f"image {row.number} of split {self.name!r} {error}") from None
         if not self.columns.label:
             return image, -1
         label = row.values[self.columns.label]
         if label is None or not 0 <= label < self.classes:
             raise InputError(
-                f"picture {row.number} of split {self.name!r} has label {label}, "
+                f"image {row.number} of split {self.name!r} has label {label}, "
                 f"expected 0 to {self.classes - 1}"
             )
         return image, label
@@ -176,13 +176,13 @@ class Reader:
         for row in rows:
             try:
                 return self.read(row)
-            except BrokenPictureError as error:
+            except BrokenImageError as error:
                 if not self.skip_broken:
                     raise
                 broken[row.number] = str(error)
         return None
 
-    def batch(self, items: list[tuple[Tensor, int]], numbers: list[int] | None = None) -> Batch | None:
+    def batch(self, items: list[tuple[Tensor, int]], indices: list[int] | None = None) -> Batch | None:
         """Items as a batch; None where there are none."""
         if not items:
             return None
@@ -190,7 +190,7 @@ class Reader:
         return Batch(
             torch.stack(images),
             torch.tensor(labels) if self.columns.label else None,
-            None if numbers is None else torch.tensor(numbers),
+            None if indices is None else torch.tensor(indices),
         )
 
 
@@ -204,17 +204,17 @@ class RowItems:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def fetch(self, numbers: list[int], *, replace: bool) -> Fetched:
+    def fetch(self, indices: list[int], *, replace: bool) -> Fetched:
         items, whole, broken = [], [], dict[int, str]()
         try:
-            for number in numbers:
+            for number in indices:
                 following = range(number, number + (len(self) if replace else 1))
                 item = self.reader.first_whole((self.rows[i % len(self)] for i in following), broken)
                 if item is not None:
                     items.append(item)
                     whole.append(number)
                 elif replace:
-                    raise InputError(f"no picture of split {self.reader.name!r} decodes")
+                    raise InputError(f"no image of split {self.reader.name!r} decodes")
         except InputError as error:
             return Fetched(None, broken, str(error))
         return Fetched(self.reader.batch(items, None if replace else whole), broken)
@@ -232,18 +232,18 @@ def read_split(
 
     Args:
         rows: The rows.
-        reader: What makes pictures of them.
-        workers: Processes that read or change pictures ahead.
-        progress: Called with (pictures decoded, pictures in all).
+        reader: What makes images of them.
+        workers: Processes that read or change images ahead.
+        progress: Called with (images decoded, images in all).
         hold: Decode all of them now and keep them, if they take at most half of what memory is free.
 
     Raises:
-        InputError: There are no rows, or no whole picture; a picture is broken, of another size than the
+        InputError: There are no rows, or no whole image; an image is broken, of another size than the
             others, or of a label that is none.
     """
     rows = rows.select_columns(reader.kept_columns)
     if not len(rows):
-        raise InputError(f"split {reader.name!r} is empty, expected pictures")
+        raise InputError(f"split {reader.name!r} is empty, expected images")
     channels, height, width = reader.preparation.shape
     needed = len(rows) * channels * height * width
     if hold and _all_agree(needed <= psutil.virtual_memory().available // 2 // processes_here()):
@@ -257,7 +257,7 @@ def _in_memory(
 ) -> IndexedSplit:
     images = torch.empty(len(rows), *reader.preparation.shape, dtype=torch.uint8)
     labels = torch.empty(len(rows), dtype=torch.int64)
-    whole, broken = 0, BrokenPictures()
+    whole, broken = 0, BrokenImages()
     for read, row in enumerate(rows, 1):
         found = dict[int, str]()
         item = reader.first_whole([row], found)
@@ -268,9 +268,9 @@ def _in_memory(
         if progress and read % 256 == 0:
             progress(read, len(rows))
     if broken and is_main_process():
-        _log.warning("read %d pictures of split %r, and left out %d broken", whole, reader.name, len(broken))
+        _log.warning("read %d images of split %r, and left out %d broken", whole, reader.name, len(broken))
     if not whole:
-        raise InputError(f"no picture of split {reader.name!r} decodes")
+        raise InputError(f"no image of split {reader.name!r} decodes")
     kept = labels[:whole] if reader.columns.label else None
     return tensor_split(images[:whole], kept, workers=workers, broken=broken)
 

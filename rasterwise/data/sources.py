@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from rasterwise.data.config import DataConfig
-from rasterwise.data.parquet import Aside, ParquetRows
+from rasterwise.data.parquet import HoldOut, ParquetRows
 from rasterwise.data.rows import (
     IndexedRows,
 )
@@ -50,7 +50,7 @@ def _load(config: DataConfig) -> Any:
     if looks_local and not path.is_dir():
         raise InputError(f"dataset folder {config.dataset!r} does not exist or is no folder")
     if looks_local and not any(file.is_file() for file in path.rglob("*")):
-        raise InputError(f"dataset folder {config.dataset!r} is empty, expected pictures or parquet files")
+        raise InputError(f"dataset folder {config.dataset!r} is empty, expected images or parquet files")
     bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
@@ -63,7 +63,7 @@ def _load(config: DataConfig) -> Any:
             if not looks_local or builder.info.builder_name != "imagefolder":
                 raise InputError(
                     f"dataset {config.dataset!r} cannot be streamed: that takes parquet files or a folder of "
-                    "pictures; leave out --streaming"
+                    "images; leave out --streaming"
                 )
         loaded = datasets.load_dataset(source, config.subset)
         return {name: IndexedRows(_undecoded(rows)) for name, rows in loaded.items()}
@@ -72,9 +72,9 @@ def _load(config: DataConfig) -> Any:
     except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "no data" in reason:
-            raise InputError(f"dataset {config.dataset!r} is empty, expected pictures") from None
+            raise InputError(f"dataset {config.dataset!r} is empty, expected images") from None
         raise InputError(
-            f"dataset {config.dataset!r} cannot be opened ({reason}); expected 'digits', a folder of pictures "
+            f"dataset {config.dataset!r} cannot be opened ({reason}); expected 'digits', a folder of images "
             "or parquet files, or a Hugging Face dataset id"
         ) from None
     finally:
@@ -83,7 +83,7 @@ def _load(config: DataConfig) -> Any:
 
 
 def _undecoded(rows: Any) -> Any:
-    """The rows with pictures as their files' bytes, so that we decode them and can name one that does not."""
+    """The rows with images as their files' bytes, so that we decode them and can name one that does not."""
     import datasets
 
     for name, feature in rows.features.items():
@@ -98,23 +98,23 @@ def _digits() -> tuple[Any, Any]:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    pictures = [Image.fromarray((image * 255 / 16).round().astype("uint8")) for image in digits.images]
+    images = [Image.fromarray((image * 255 / 16).round().astype("uint8")) for image in digits.images]
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(digit) for digit in range(10)])}
     )
-    rows = datasets.Dataset.from_dict({"image": pictures, "label": digits.target.tolist()}, features=features)
+    rows = datasets.Dataset.from_dict({"image": images, "label": digits.target.tolist()}, features=features)
     return _set_aside(IndexedRows(_undecoded(rows)), one_in=5)
 
 
 def _set_aside(rows: Any, one_in: int) -> tuple[Any, Any]:
     """Split off one of every ``one_in`` rows: the same ones in memory and streamed."""
-    kept, aside = Aside(one_in, False), Aside(one_in, True)
+    kept, hold_out = HoldOut(one_in, False), HoldOut(one_in, True)
     train, test = (
         rows.select(part)
         if isinstance(rows, ParquetRows)
         else IndexedRows(rows.table, np.flatnonzero(part.mask(0, len(rows))))
-        for part in (kept, aside)
+        for part in (kept, hold_out)
     )
     if len(rows) and not len(test):
-        raise InputError(f"{len(rows)} pictures are too few to set some aside for a test split; add more")
+        raise InputError(f"{len(rows)} images are too few to set some aside for a test split; add more")
     return train, test

@@ -1,4 +1,4 @@
-"""Batches of pictures or codes: at random without end for training, once and in order for everything else."""
+"""Batches of images or codes: at random without end for training, once and in order for everything else."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rasterwise.data.workers import BrokenPictures
+from rasterwise.data.workers import BrokenImages
 from rasterwise.symbols.condition import Condition
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some pictures, or the symbols of some.
+    """Some images, or the symbols of some.
 
     Attributes:
         values: uint8 images or int64 symbols, ``(B, C, H, W)``.
         labels: int64 ``(B,)``, or None where the data has no classes.
-        numbers: int64 ``(B,)`` on the CPU, which of the split's items these are; read in order alone.
+        indices: int64 ``(B,)`` on the CPU, which of the split's items these are; read in order alone.
     """
 
     values: Tensor
     labels: Tensor | None = None
-    numbers: Tensor | None = None
+    indices: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, rows: slice | Tensor) -> Batch:
         labels = None if self.labels is None else self.labels[rows]
-        return Batch(self.values[rows], labels, None if self.numbers is None else self.numbers[rows])
+        return Batch(self.values[rows], labels, None if self.indices is None else self.indices[rows])
 
     def to(self, device: torch.device | str) -> Batch:
         labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return Batch(self.values.to(device, non_blocking=True), labels, self.numbers)
+        return Batch(self.values.to(device, non_blocking=True), labels, self.indices)
 
     def pin_memory(self) -> Batch:
         """In page-locked memory, from where a GPU copies without waiting; torch's DataLoader calls it."""
         labels = None if self.labels is None else self.labels.pin_memory()
-        return Batch(self.values.pin_memory(), labels, self.numbers)
+        return Batch(self.values.pin_memory(), labels, self.indices)
 
     @property
     def condition(self) -> Condition | None:
@@ -63,12 +63,12 @@ class Split(Protocol):
 
     @property
     def length(self) -> int:
-        """How many items; of those that are read as they are needed, broken pictures among them."""
+        """How many items; of those that are read as they are needed, broken images among them."""
         ...
 
     @property
-    def broken(self) -> BrokenPictures:
-        """The broken pictures that this process has come upon and left out."""
+    def broken(self) -> BrokenImages:
+        """The broken images that this process has come upon and left out."""
         ...
 
     def shuffled(
@@ -83,7 +83,7 @@ class Split(Protocol):
     ) -> Iterator[Batch]:
         """Batches at random without end, each epoch every item once.
 
-        Where broken pictures are left out, another whole one takes the place of each, always the same: what a
+        Where broken images are left out, another whole one takes the place of each, always the same: what a
         batch holds depends on nothing but the data, the batch size and the seed.
 
         Args:
@@ -92,7 +92,7 @@ class Split(Protocol):
             start: How many batches to pass over: where a resumed run goes on.
             rank: This process's number; it gets every ``world``-th item of a batch.
             world: How many processes there are.
-            change: Applied where pictures are read, in the workers; draws are numbered through all epochs.
+            change: Applied where images are read, in the workers; draws are numbered through all epochs.
         """
         ...
 
@@ -101,7 +101,7 @@ class Split(Protocol):
     ) -> Iterator[Batch]:
         """Every item once, in order; of several processes each gets every ``world``-th item.
 
-        Where broken pictures are left out, a batch with one is smaller.
+        Where broken images are left out, a batch with one is smaller.
 
         Args:
             batch_size: Items a batch, in each process.
@@ -119,7 +119,7 @@ class Fetched:
 
     Attributes:
         batch: The items; None where there are none.
-        broken: Broken pictures that were come upon, by their number: what is wrong with each.
+        broken: Broken images that were come upon, by their number: what is wrong with each.
         error: What the reading ended with; the process that asked raises it as an InputError.
     """
 

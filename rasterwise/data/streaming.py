@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from rasterwise.data.parquet import ParquetRows
 from rasterwise.data.rows import Reader, Row
 from rasterwise.data.splits import Batch, Change, Fetched
-from rasterwise.data.workers import BrokenPictures, loaded
+from rasterwise.data.workers import BrokenImages, loaded
 from rasterwise.errors import InputError
 
 MOST_LANES = 32
@@ -61,7 +61,7 @@ class Shuffle:
     def __init__(self, lengths: np.ndarray, buffer: int, seed: int) -> None:
         self.lengths, self.seed, self.length = lengths, seed, int(lengths.sum())
         most = max(1, min(MOST_LANES, int((lengths > 0).sum()), buffer))
-        self.lanes = 1 << most.bit_length() - 1  # a power of two, as the numbers of processes mostly are
+        self.lanes = 1 << most.bit_length() - 1  # a power of two, as the counts of processes mostly are
         self.window = max(1, buffer // self.lanes)
 
     def place(self, draw: int) -> Place:
@@ -77,7 +77,7 @@ class Shuffle:
         return start, start + size + (lane < more)
 
     def order(self, epoch: int) -> np.ndarray:
-        """The runs' numbers in the order of an epoch."""
+        """The runs' indices in the order of an epoch."""
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))
 
     def within(self, place: Place, count: int) -> np.ndarray:
@@ -117,7 +117,7 @@ class StreamedSplit:
 
     Args:
         rows: The rows.
-        reader: What makes pictures of them.
+        reader: What makes images of them.
         fingerprint: See ``Split``.
         workers: Processes that read ahead (0: read in this process).
         buffer: Rows that are held to be shuffled, over all processes and workers together.
@@ -132,9 +132,9 @@ class StreamedSplit:
             fingerprint,
         )
         self._workers, self._buffer = workers, buffer
-        self._length, self._broken = len(rows), BrokenPictures()
+        self._length, self._broken = len(rows), BrokenImages()
         if not self._length:
-            raise InputError(f"split {reader.name!r} is empty, expected pictures")
+            raise InputError(f"split {reader.name!r} is empty, expected images")
 
     @property
     def fingerprint(self) -> str:
@@ -145,7 +145,7 @@ class StreamedSplit:
         return self._length
 
     @property
-    def broken(self) -> BrokenPictures:
+    def broken(self) -> BrokenImages:
         return self._broken
 
     def shuffled(
@@ -222,7 +222,7 @@ class _ShuffledReads(IterableDataset):
                     item = self.reader.first_whole(window, broken)
                     if item is None:
                         raise InputError(
-                            f"{len(window)} pictures of split {self.reader.name!r} from {window[0].file} "
+                            f"{len(window)} images of split {self.reader.name!r} from {window[0].file} "
                             "are broken, and no whole one is among them to take their place"
                         )
                     items.append(item)
@@ -238,22 +238,22 @@ class _ShuffledReads(IterableDataset):
 class _OrderedReads(IterableDataset):
     """One worker's batches, every n-th of the process's."""
 
-    def __init__(self, rows: ParquetRows, reader: Reader, batch_size: int, numbers: range) -> None:
-        self.rows, self.reader, self.batch_size, self.numbers = rows, reader, batch_size, numbers
+    def __init__(self, rows: ParquetRows, reader: Reader, batch_size: int, indices: range) -> None:
+        self.rows, self.reader, self.batch_size, self.indices = rows, reader, batch_size, indices
 
     @cached_property
     def _span(self) -> tuple[int, int]:
-        return (self.numbers[0], self.numbers[-1] + 1) if self.numbers else (0, 0)
+        return (self.indices[0], self.indices[-1] + 1) if self.indices else (0, 0)
 
     def __iter__(self) -> Iterator[Fetched]:
         worker, readers = _worker()
         start, stop = self._span
-        items, numbers, broken, taken = [], list[int](), dict[int, str](), 0
+        items, indices, broken, taken = [], list[int](), dict[int, str](), 0
         # Rows of others are read with this one's and passed over: decoding is what costs.
         mine = (
             (number, row)
             for number, row in enumerate(self.rows.read(start, stop), start)
-            if number in self.numbers
+            if number in self.indices
         )
         for place, (number, row) in enumerate(mine):
             if place // self.batch_size % readers != worker:
@@ -265,13 +265,13 @@ class _OrderedReads(IterableDataset):
                 return
             if item is not None:
                 items.append(item)
-                numbers.append(number)
+                indices.append(number)
             taken += 1
             if taken == self.batch_size:
-                yield Fetched(self.reader.batch(items, numbers), broken)
-                items, numbers, broken, taken = [], [], {}, 0
+                yield Fetched(self.reader.batch(items, indices), broken)
+                items, indices, broken, taken = [], [], {}, 0
         if taken:
-            yield Fetched(self.reader.batch(items, numbers), broken)
+            yield Fetched(self.reader.batch(items, indices), broken)
 
 
 def _worker() -> tuple[int, int]:

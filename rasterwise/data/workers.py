@@ -1,4 +1,4 @@
-"""Reading ahead in worker processes: how many, what they are spared, and the broken pictures they report."""
+"""Reading ahead in worker processes: how many, what they are spared, and the broken images they report."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def worker_count(asked: int | None) -> int:
     return 1 << share.bit_length() - 1 if share else 0
 
 
-class BrokenPictures(dict[int, str]):
-    """Broken pictures that were left out, by number: what is wrong with each. New ones are logged."""
+class BrokenImages(dict[int, str]):
+    """Broken images that were left out, by number: what is wrong with each. New ones are logged."""
 
     def note(self, fetched: Any, *, logged: bool = True) -> None:
         """Take up what a read came upon; InputError where it ended with one."""

@@ -100,7 +100,7 @@ class GuidedWavefrontDecoder(WavefrontDecoder):
 
 
 class Decoder(ABC):
-    """A walk over the grid in raster order, one symbol of each picture at a time.
+    """A walk over the grid in raster order, one symbol of each image at a time.
 
     ``logits()`` gives the distribution of the next symbol, ``push(symbols)`` fixes it and goes on.
 

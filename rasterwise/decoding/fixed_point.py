@@ -1,4 +1,4 @@
-"""Exact parallel sampling: all symbols of a picture at once, again and again until they agree."""
+"""Exact parallel sampling: all symbols of an image at once, again and again until they agree."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParallelSamples:
-    """Pictures drawn in parallel, and what they took.
+    """Images drawn in parallel, and what they took.
 
     Attributes:
         symbols: int64 ``(n, C, H, W)``.
-        evaluations: int64 ``(n,)``: teacher-forced evaluations of the network that each picture took, from 1
+        evaluations: int64 ``(n,)``: teacher-forced evaluations of the network that each image took, from 1
             to N.
     """
 
@@ -35,21 +35,21 @@ def sample_by_fixed_point(
     plan: SamplingPlan,
     progress: Callable[[float, int], None] | None = None,
 ) -> ParallelSamples:
-    """Draw the pictures of a plan by Jacobi iteration.
+    """Draw the images of a plan by Jacobi iteration.
 
     With its noise fixed, symbol i is a function of the symbols before it, x_i = f_i(x_<i), and the walk's
-    picture is the one fixed point of F = (f_1, ..., f_N). From any first guess, x ← F(x) gets there: if the
+    image is the one fixed point of F = (f_1, ..., f_N). From any first guess, x ← F(x) gets there: if the
     first k symbols are the walk's, the next one computed from them is too. An evaluation that leaves more of
     them as they were has shown those to be the walk's as well, and one more: each was computed from symbols
     that did not change. What has settled is kept from then on, so that rounding, which may differ from one
     batch to the next, cannot undo it: N evaluations are always enough.
 
-    Pictures that have settled leave the batch, and the next ones enter it.
+    Images that have settled leave the batch, and the next ones enter it.
 
     Args:
         model: In evaluation mode.
         plan: What is to be drawn; the logits of a batch are ``(batch_size, N, K)``.
-        progress: Called with (pictures drawn so far, counted by settled symbols; pictures in all).
+        progress: Called with (images drawn so far, counted by settled symbols; images in all).
 
     References:
         Wiggers and Hoogeboom, Predictive Sampling with Forecasting Autoregressive Models, 2020 (arXiv

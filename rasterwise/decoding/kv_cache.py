@@ -18,7 +18,7 @@ class AttentionCache:
     the host dispatches.
 
     Args:
-        memory: Of keys and values, ``(depth, 2, R, N, h)`` for R rows (pictures times heads), N sites and h
+        memory: Of keys and values, ``(depth, 2, R, N, h)`` for R rows (images times heads), N sites and h
             features a head. It holds nothing yet.
     """
 

@@ -41,7 +41,7 @@ def walk_to_the_end(
         model: In evaluation mode.
         plan: What is drawn.
         record: As for ``walk``.
-        report: Called with how many symbols of each picture are drawn.
+        report: Called with how many symbols of each image are drawn.
 
     Returns:
         int64 ``(B, N)`` in raster order.
@@ -66,14 +66,14 @@ def walk(
     """Draw the symbols of a plan.
 
     Args:
-        decoder: At the first symbol of the plan's pictures, told what guidance asks for: from
+        decoder: At the first symbol of the plan's images, told what guidance asks for: from
             ``AutoregressiveModel.sampling_decoder``.
         plan: What is drawn.
         sequence: int64 ``(B, N)``: filled in raster order, or by fronts.
         record: By what a stretch is recorded, to replay it; the symbols are the same. None to replay nothing.
 
     Yields:
-        How many symbols of each picture are drawn, on a GPU perhaps only queued.
+        How many symbols of each image are drawn, on a GPU perhaps only queued.
 
     Raises:
         CannotRecordError: A stretch could not be recorded; the decoder is of no more use.

@@ -1,4 +1,4 @@
-"""Pictures that are to be drawn: what each is told, what is known of it, and its noise, fixed in advance."""
+"""Images that are to be drawn: what each is told, what is known of it, and its noise, fixed in advance."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from rasterwise.symbols.grid import Grid
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """Pictures that are to be drawn, checked against the grid that they are drawn on.
+    """Images that are to be drawn, checked against the grid that they are drawn on.
 
     Whoever draws them, in whatever batches, on however many processes, by a walk or all symbols at once:
-    symbol i of a picture is a function of the plan and of the logits that the model gives for it.
+    symbol i of an image is a function of the plan and of the logits that the model gives for it.
 
     Attributes:
         sampling: How a symbol is drawn.
-        condition: What each picture is told; None where nothing is, or where guidance is 0.
+        condition: What each image is told; None where nothing is, or where guidance is 0.
         known: int64 ``(n, N)`` in raster order: symbols to keep, -1 where one is to be drawn; None for none.
         noise: float64 ``(n, N)`` in ``[0, 1)``: a number for every symbol. For Gumbel noise int64 ``(n, 1)``: a
-            seed for every picture.
+            seed for every image.
         batch_size: How many are drawn at once.
-        places: int64 ``(N,)``: which symbols of a picture they are, 0 to N − 1 in raster order.
+        places: int64 ``(N,)``: which symbols of an image they are, 0 to N − 1 in raster order.
 
     Example:
         >>> import torch
@@ -110,7 +110,7 @@ class SamplingPlan:
         )
 
     def draw(self, logits: Tensor, at: int | slice) -> Tensor:
-        """The symbols at one place, or at several, of every picture.
+        """The symbols at one place, or at several, of every image.
 
         Args:
             logits: ``(n, K)``, or ``(n, T, K)`` for a slice of T places; guidance is in them already.

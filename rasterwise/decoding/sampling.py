@@ -57,7 +57,7 @@ class Sampling:
             raise InputError(f"top_p is {self.top_p}, expected above 0 and at most 1 (off)")
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """The distribution that a symbol is drawn from, guidance aside.
+        """The distribution that a symbol is drawn from, guidance hold_out.
 
         Args:
             logits: ``(..., K)``.
@@ -104,7 +104,7 @@ def guided(logits: Tensor, scale: float) -> Tensor:
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """Draw symbols by inverting the cumulative distribution.
 
-    The noise is an argument so that a picture depends on its own noise alone, not on the batch that it is
+    The noise is an argument so that an image depends on its own noise alone, not on the batch that it is
     drawn in.
 
     Args:
@@ -126,8 +126,8 @@ def draw_by_gumbel(probabilities: Tensor, seeds: Tensor, places: Tensor) -> Tens
 
     Args:
         probabilities: ``(B, K)`` or ``(B, T, K)``, non-negative; they need not be normalised.
-        seeds: int64 ``(B,)``, one a picture.
-        places: int64 ``()`` or ``(T,)``: which symbols of a picture they are. A picture's noise at a place is a
+        seeds: int64 ``(B,)``, one an image.
+        places: int64 ``()`` or ``(T,)``: which symbols of an image they are. An image's noise at a place is a
             function of its seed and the place alone.
 
     Returns:
@@ -141,7 +141,7 @@ def draw_by_gumbel(probabilities: Tensor, seeds: Tensor, places: Tensor) -> Tens
 def _uniform(seeds: Tensor, places: Tensor, levels: int) -> Tensor:
     """Numbers in (0, 1), float64 ``(B, ..., K)``: 53 bits of SplitMix64's output number place · K + k + 1.
 
-    A generator's state would have to be kept for every picture; a function of place and seed needs none, and
+    A generator's state would have to be kept for every image; a function of place and seed needs none, and
     gives the same numbers on every device.
 
     References:

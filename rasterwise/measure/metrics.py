@@ -55,7 +55,7 @@ class Means:
 
 
 def psnr_db(mse: float, peak: float = 255.0) -> float:
-    """Peak signal-to-noise ratio in dB of a mean squared error pooled over all pictures."""
+    """Peak signal-to-noise ratio in dB of a mean squared error pooled over all images."""
     return math.inf if mse == 0 else 10 * math.log10(peak * peak / mse)
 
 

@@ -86,7 +86,7 @@ class AutoregressiveModel(Pretrained):
     def wavefront_decoder(
         self, batch_size: int, condition: Condition | None = None
     ) -> WavefrontDecoder | None:
-        """A cached decoder that draws several symbols of a picture at once, exactly; None where it takes them all
+        """A cached decoder that draws several symbols of an image at once, exactly; None where it takes them all
         to tell the next. On a CPU ``sample`` draws by it where there is one."""
         return None
 
@@ -157,7 +157,7 @@ class AutoregressiveModel(Pretrained):
     ) -> Tensor:
         """Draw grids of symbols, or complete grids that are partly known.
 
-        A picture depends on the generator's seed and its place among the n, not on ``rows`` or
+        An image depends on the generator's seed and its place among the n, not on ``rows`` or
         ``batch_size`` (up to the rounding of the network's arithmetic, which can differ between batches).
 
         Args:
@@ -170,10 +170,10 @@ class AutoregressiveModel(Pretrained):
             generator: Source of the noise, on the CPU.
             rows: int64 ``(R,)``: draw these of the n alone, for processes that share the work.
             batch_size: How many are drawn at once; bounds the memory.
-            progress: Called as the walk goes with (pictures drawn so far, counted by their symbols;
-                pictures in all).
+            progress: Called as the walk goes with (images drawn so far, counted by their symbols;
+                images in all).
             replay: On CUDA, record what repeats itself as a graph and replay it; False dispatches every
-                operation from the host. Elsewhere nothing is recorded. The pictures are the same.
+                operation from the host. Elsewhere nothing is recorded. The images are the same.
 
         Returns:
             int64 ``(n, C, H, W)``, or R of them, on the model's device.
@@ -214,7 +214,7 @@ class AutoregressiveModel(Pretrained):
         batch_size: int = 64,
         progress: Callable[[float, int], None] | None = None,
     ) -> ParallelSamples:
-        """The very pictures of ``sample``, in fewer evaluations of the network, each of all symbols.
+        """The very images of ``sample``, in fewer evaluations of the network, each of all symbols.
 
         Equal symbol for symbol up to the rounding of the network's arithmetic, in which the cached walk and
         the teacher-forced pass differ. See ``sample_by_fixed_point`` for how, ``sample`` for the arguments.
@@ -227,7 +227,7 @@ class AutoregressiveModel(Pretrained):
             return sample_by_fixed_point(self, plan, progress)
 
     def sampling_decoder(self, plan: SamplingPlan, *, recorded: bool = False) -> Decoder | WavefrontDecoder:
-        """The decoder that a plan's pictures are drawn with, told what guidance asks for.
+        """The decoder that a plan's images are drawn with, told what guidance asks for.
 
         Args:
             plan: What is drawn.

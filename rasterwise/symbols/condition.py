@@ -1,4 +1,4 @@
-"""What a model may be told about a picture before it draws it."""
+"""What a model may be told about an image before it draws it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNCONDITIONED = -1
 
 @dataclass(frozen=True)
 class Condition:
-    """A batch of conditions, one a picture: a label, a map, or both.
+    """A batch of conditions, one an image: a label, a map, or both.
 
     Attributes:
         label: Class labels, int64 ``(B,)``; ``UNCONDITIONED`` (-1) where a row is told nothing.

@@ -33,7 +33,7 @@ def discretized_logistic_log_prob(mean: Tensor, log_scale: Tensor, symbols: Tens
     nothing in the tails: no mass needs a floor and every gradient is finite.
 
     Args:
-        mean: ``(...)``, on the scale where pictures lie in [-1, 1].
+        mean: ``(...)``, on the scale where images lie in [-1, 1].
         log_scale: ``(...)``, natural logarithm of the logistic's scale.
         symbols: int64 ``(...)`` in ``[0, K)``.
         levels: K.
@@ -86,10 +86,10 @@ def bin_log_width(log_scale: Tensor, levels: int) -> Tensor:
 
 
 def bits_per_dim(nll_nats: float, subpixels: int) -> float:
-    """Nats of a whole picture as bits a subpixel.
+    """Nats of a whole image as bits a subpixel.
 
     Args:
-        nll_nats: Negative log-likelihood of a picture in nats.
-        subpixels: Channels · height · width of the picture (not of a code grid).
+        nll_nats: Negative log-likelihood of an image in nats.
+        subpixels: Channels · height · width of the image (not of a code grid).
     """
     return nll_nats / (math.log(2) * subpixels)

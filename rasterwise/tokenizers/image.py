@@ -41,13 +41,13 @@ class ImageTokenizer(Protocol):
         ...
 
 
-def encode_alike(tokenizer: ImageTokenizer, images: Tensor, numbers: list[int], seed: int) -> Tensor:
+def encode_reproducibly(tokenizer: ImageTokenizer, images: Tensor, indices: list[int], seed: int) -> Tensor:
     """Symbols of images, the same however these are cut into batches and shared by processes.
 
     Args:
         tokenizer: One that draws gives each image its own noise.
         images: uint8 ``(B, C, H, W)``.
-        numbers: Of each image: its noise hangs on that and the seed.
+        indices: Of each image: its noise hangs on that and the seed.
         seed: Of the noise.
 
     Returns:
@@ -56,7 +56,7 @@ def encode_alike(tokenizer: ImageTokenizer, images: Tensor, numbers: list[int], 
     if not tokenizer.stochastic:
         return tokenizer.encode(images)
     generator = torch.Generator()
-    items = zip(images.split(1), numbers, strict=True)
+    items = zip(images.split(1), indices, strict=True)
     return torch.cat(
         [tokenizer.encode(image, generator.manual_seed(hash((seed, number)))) for image, number in items]
     )

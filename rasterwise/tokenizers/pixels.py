@@ -18,7 +18,7 @@ class PixelTokenizerConfig:
     """Pixels as symbols.
 
     Attributes:
-        levels: Levels a subpixel: 2, 4, … 256. 256 keeps the picture as it is.
+        levels: Levels a subpixel: 2, 4, … 256. 256 keeps the image as it is.
         dynamic: Draw binary pixels as Bernoulli(intensity / 255) at every encoding ("dynamic" binarization)
             instead of cutting at the middle. Needs 2 levels.
     """

@@ -14,7 +14,7 @@ from torch import Tensor
 from rasterwise.codes.dataset import CodeData
 from rasterwise.data.dataset import ImageData
 from rasterwise.files import copied_folder
-from rasterwise.images import picture_grid
+from rasterwise.images import image_grid
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.symbols.condition import Condition
 from rasterwise.training.config import TrainingConfig
@@ -23,7 +23,7 @@ from rasterwise.training.loop import train
 from rasterwise.training.run.run_folder import RunFolder
 
 Decode = Callable[[Tensor], Tensor]
-"""Symbols to uint8 images: a tokenizer's, handed to the training that wants to show pictures."""
+"""Symbols to uint8 images: a tokenizer's, handed to the training that wants to show images."""
 
 
 def train_on_codes(
@@ -47,7 +47,7 @@ def train_on_codes(
         run: Where to.
         accelerator: From ``start_accelerator``.
         label_dropout: See ``LikelihoodObjective``.
-        decode: For sample pictures; None for none.
+        decode: For sample images; None for none.
     """
     if accelerator.is_main_process:
         copied_folder(codes.folder / "tokenizer", run.path / "tokenizer")
@@ -58,7 +58,7 @@ def train_on_codes(
         run,
         accelerator,
         evaluate=lambda model, accelerator: evaluate_likelihood(model, codes.test, accelerator),
-        draw=None if decode is None else lambda model: sample_picture(model, decode),
+        draw=None if decode is None else lambda model: sample_image(model, decode),
         card=f"A prior over grids of codes, {codes.key.grid}.",
     )
     return {"output": str(run.path), **dataclasses.asdict(report)}
@@ -99,18 +99,18 @@ def train_on_images(
         evaluate=lambda model, accelerator: evaluate_likelihood(
             model, images.test, accelerator, tokenizer=tokenizer
         ),
-        draw=lambda model: sample_picture(model, tokenizer.decode),
+        draw=lambda model: sample_image(model, tokenizer.decode),
         card=f"Trained on images as grids of symbols, {model.grid}.",
     )
     return {"output": str(run.path), **dataclasses.asdict(report)}
 
 
-def sample_picture(
+def sample_image(
     model: AutoregressiveModel, decode: Decode, *, columns: int = 8, seed: int = 0
 ) -> Image.Image:
-    """Samples at temperature 1 as one picture: a row a class, or as many rows as columns without classes."""
+    """Samples at temperature 1 as one image: a row a class, or as many rows as columns without classes."""
     classes = len(model.config.classes)
     rows = classes or columns
     condition = Condition(torch.arange(classes).repeat_interleave(columns)) if classes else None
     generator = torch.Generator().manual_seed(seed)
-    return picture_grid(decode(model.sample(rows * columns, condition, generator=generator)), columns=columns)
+    return image_grid(decode(model.sample(rows * columns, condition, generator=generator)), columns=columns)

@@ -30,7 +30,7 @@ class TrainingConfig:
         evaluate_every: Steps between evaluations on the whole test split (0: once an epoch).
         log_every: Steps between lines of training metrics (0: at each evaluation); each evaluation has one too.
         patience: End the run after this many evaluations without a better one (0: never).
-        sample_every: Steps between sample pictures (0: at each evaluation).
+        sample_every: Steps between sample images (0: at each evaluation).
         save_every: Steps between checkpoints (0: at each evaluation). An evaluation that finds the best
             weights so far makes one too.
         keep_last: Checkpoints kept, beside the one with the best weights.
@@ -86,7 +86,7 @@ class TrainingReport:
         steps: Optimizer steps done in all.
         seconds: Wall-clock seconds of this session: of training, evaluation and saving.
         training_seconds: Of its training steps, waiting for data included.
-        evaluation_seconds: Of evaluations and sample pictures.
+        evaluation_seconds: Of evaluations and sample images.
         saving_seconds: Of checkpoints and models.
         waiting_seconds: Of waiting for data.
         items_per_second: Training items by training_seconds.

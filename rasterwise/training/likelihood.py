@@ -13,7 +13,7 @@ from rasterwise.measure.metrics import Means
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.symbols.condition import UNCONDITIONED, Condition
 from rasterwise.symbols.likelihoods import bits_per_dim, categorical_log_prob
-from rasterwise.tokenizers.image import ImageTokenizer, encode_alike
+from rasterwise.tokenizers.image import ImageTokenizer, encode_reproducibly
 from rasterwise.tokenizers.pixels import PixelTokenizer
 from rasterwise.training.objective import Losses, Objective
 
@@ -90,8 +90,8 @@ def evaluate_likelihood(
     for batch in split.ordered(batch_size, rank=rank, world=world):
         symbols = batch.values
         if tokenizer is not None:
-            assert batch.numbers is not None, "read in order, items have numbers"
-            symbols = encode_alike(tokenizer, symbols, batch.numbers.tolist(), seed)
+            assert batch.indices is not None, "read in order, items have indices"
+            symbols = encode_reproducibly(tokenizer, symbols, batch.indices.tolist(), seed)
         symbols = symbols.to(model.device)
         condition = batch.to(model.device).condition if model.config.classes else None
         logits = model(symbols, condition)

@@ -50,10 +50,10 @@ def train(
         objective: The model with its losses; on the CPU.
         split: What to train on.
         config: How.
-        run: Where metrics, pictures, checkpoints and the model go.
+        run: Where metrics, images, checkpoints and the model go.
         accelerator: From ``start_accelerator``.
         evaluate: (model, accelerator) to metrics over the whole test split, called by all processes.
-        draw: Model to sample picture, called by the main process.
+        draw: Model to sample image, called by the main process.
         card: Text for the model card.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a training does beside its steps, at intervals: metrics, evaluations, sample pictures; and when it ends."""
+"""What a training does beside its steps, at intervals: metrics, evaluations, sample images; and when it ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Draw = Callable[[Any], Image.Image]
 
 
 class Outputs:
-    """What a run does beside training, at intervals: metrics and pictures; and when it is at its end."""
+    """What a run does beside training, at intervals: metrics and images; and when it is at its end."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Outputs:
         return step % (interval or self.interval) == 0 or step == self.config.steps
 
     def measure(self, step: int, values: dict[str, float]) -> None:
-        """Log metrics and draw a sample picture, each if it is due."""
+        """Log metrics and draw a sample image, each if it is due."""
         if self.due(step, self.config.log_every) or self.due(step, self.interval):
             self.run.log(step, "train", self._over_processes(values))
         if self.due(step, self.interval):
@@ -64,7 +64,7 @@ class Outputs:
                 model = whole_model(self.model)
                 if self.run.main:
                     with evaluating(model), torch.no_grad():
-                        self.run.picture(step, "samples", self.draw(model))
+                        self.run.image(step, "samples", self.draw(model))
 
     def _over_processes(self, values: dict[str, float]) -> dict[str, float]:
         """Means over all processes: each has seen its own part of the batch."""

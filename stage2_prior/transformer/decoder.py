@@ -31,13 +31,13 @@ class TransformerDecoder(AttentionDecoder):
     The weights are copied, laid out for the walk, when it is made: training the model afterwards changes
     no walk that has begun. All that grows with the walk is allocated then, too.
 
-    The cost law. A site takes the matrix products of one token a picture, which are those of a
-    teacher-forced pass cut into N pieces, and reads the cache once: 2 · depth · D numbers a picture and
+    The cost law. A site takes the matrix products of one token an image, which are those of a
+    teacher-forced pass cut into N pieces, and reads the cache once: 2 · depth · D numbers an image and
     site before it, and all weights once, however small the batch. At batch 1 reading the weights is most
     of the time, and the dispatch of 17 operations a layer the rest.
 
     Of the ways to attend with one query on a CPU, batched matrix products take up to a third less time than
-    ``scaled_dot_product_attention`` where time counts, at many pictures and sites; it is faster at batch 1.
+    ``scaled_dot_product_attention`` where time counts, at many images and sites; it is faster at batch 1.
     """
 
     @torch.no_grad()

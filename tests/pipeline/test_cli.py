@@ -62,17 +62,17 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_sample(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One picture of them all, the same for the same seed; or a folder with a file each."""
-    pictures = []
+    """One image of them all, the same for the same seed; or a folder with a file each."""
+    images = []
     for number, seed in enumerate((3, 3, 4)):
         output = tmp_path / f"{number}.png"
         report = succeeded(
             capsys, "sample", "--pipeline", chain.prior, "--n", 20, "--seed", seed, "--output", output
         )
         assert report["images"] == 20
-        pictures.append(np.asarray(Image.open(output)))
-    assert np.array_equal(pictures[0], pictures[1])
-    assert not np.array_equal(pictures[0], pictures[2])
+        images.append(np.asarray(Image.open(output)))
+    assert np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
     folder = tmp_path / "files"
     succeeded(
         capsys, "sample", "--pipeline", chain.prior, "--n", 3, "--label", "7", "1", "--output", folder,
@@ -85,8 +85,8 @@ def test_sample(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_reconstruct_and_complete(
     chain: Chain, folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pictures of any size and colour go in."""
-    files = sorted(folders.pictures("mine", 3).iterdir())
+    """Images of any size and colour go in."""
+    files = sorted(folders.images("mine", 3).iterdir())
     for source in (chain.vqvae, chain.prior):
         output = tmp_path / "reconstructions.png"
         report = succeeded(capsys, "reconstruct", "--source", source, "--images", *files, "--output", output)
@@ -146,20 +146,20 @@ def test_dry_run(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert resumed["parameters"] == trained["parameters"]
 
 
-def test_evaluation_counts_broken_pictures(
+def test_evaluation_counts_broken_images(
     folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Left out where that was asked for; without any, the report does not speak of them."""
-    dataset, run = folders.pictures("plain", 20), tmp_path / "vqvae"
+    dataset, run = folders.images("plain", 20), tmp_path / "vqvae"
     succeeded(capsys, "train", "vqvae", "--dataset", dataset, "--output", run, *TINY_VQVAE, "--batch-size=8")
     command = ["evaluate", "--source", run]
-    assert "broken_pictures" not in succeeded(capsys, *command)
-    (dataset / "003.png").write_bytes(b"no picture")
+    assert "broken_images" not in succeeded(capsys, *command)
+    (dataset / "003.png").write_bytes(b"no image")
     assert "003.png" in failed(capsys, *command, "--dataset", dataset)
-    assert succeeded(capsys, *command, "--dataset", dataset, "--skip-broken")["broken_pictures"] == 1
+    assert succeeded(capsys, *command, "--dataset", dataset, "--skip-broken")["broken_images"] == 1
 
 
-def test_own_pictures_from_end_to_end(
+def test_own_images_from_end_to_end(
     folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A folder with class folders, RGB, not square: every stage without a change of code, ELBO included."""
@@ -185,7 +185,7 @@ def test_own_pictures_from_end_to_end(
         "--steps=4",
         "--batch-size=8",
     )
-    assert list((prior / "pictures").iterdir())
+    assert list((prior / "images").iterdir())
     report = succeeded(capsys, "evaluate", "--source", prior, "--samples", 0)
     reconstruction = report["reconstruction"]
     assert reconstruction["elbo_bits_per_dim"] > reconstruction["reconstruction_bits_per_dim"]  # type: ignore[index]
@@ -198,8 +198,8 @@ def test_own_pictures_from_end_to_end(
 def test_streaming_from_end_to_end(
     folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """--streaming trains and encodes without knowing how many pictures there are."""
-    dataset = folders.pictures("plain", 30)
+    """--streaming trains and encodes without knowing how many images there are."""
+    dataset = folders.images("plain", 30)
     settings = [*TINY_VQVAE, "--streaming", "--steps=3", "--batch-size=8", "--evaluate-every=3"]
     succeeded(capsys, "train", "vqvae", "--dataset", dataset, "--output", tmp_path / "vqvae", *settings)
     report = succeeded(
@@ -219,16 +219,16 @@ def test_no_such_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_bad_datasets(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No such folder or split; no pictures in it; one that does not decode: nothing is written."""
+    """No such folder or split; no images in it; one that does not decode: nothing is written."""
     output = tmp_path / "run"
     train = ["train", "vqvae", "--output", output, *TINY_VQVAE]
     assert "does not exist" in failed(capsys, *train, "--dataset", tmp_path / "absent")
     (tmp_path / "nothing").mkdir()
     assert "is empty" in failed(capsys, *train, "--dataset", tmp_path / "nothing")
-    mine = folders.pictures("mine", 12)
+    mine = folders.images("mine", 12)
     assert "no split 'night'" in failed(capsys, *train, "--dataset", mine, "--train-split", "night")
     assert "columns are" in failed(capsys, *train, "--dataset", mine, "--image-column", "photo")
-    (mine / "005.png").write_bytes(b"no picture")
+    (mine / "005.png").write_bytes(b"no image")
     assert "005.png) does not decode" in failed(capsys, *train, "--dataset", mine)
     assert not output.exists()
 
@@ -242,7 +242,7 @@ def test_a_size_that_the_factor_does_not_divide(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_label_out_of_range(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By number and by name; no picture is written."""
+    """By number and by name; no image is written."""
     for label in ("10", "cat"):
         line = failed(
             capsys, "sample", "--pipeline", chain.prior, "--label", label, "--output", tmp_path / "x.png"
@@ -327,13 +327,11 @@ def test_a_full_disk(
         subprocess.run(["umount", disk], check=True)
 
 
-def test_pictures_that_cannot_be_read(
-    chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Absent files and files that are no pictures, named."""
+def test_images_that_cannot_be_read(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Absent files and files that are no images, named."""
     command = ["reconstruct", "--source", chain.vqvae, "--output", tmp_path / "x.png", "--images"]
     assert "absent.png does not exist" in failed(capsys, *command, tmp_path / "absent.png")
-    (tmp_path / "note.txt").write_text("no picture")
+    (tmp_path / "note.txt").write_text("no image")
     assert "note.txt does not decode" in failed(capsys, *command, tmp_path / "note.txt")
 
 

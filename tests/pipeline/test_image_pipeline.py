@@ -34,31 +34,31 @@ def digits() -> torch.Tensor:
 
 
 def test_images_in_every_form(pipeline: ImagePipeline, digits: torch.Tensor) -> None:
-    """Tensors, arrays and PIL pictures give the same codes; PIL pictures of other sizes are fitted."""
+    """Tensors, arrays and PIL images give the same codes; PIL images of other sizes are fitted."""
     expected = pipeline.encode(digits)
-    pictures = [Image.fromarray(image[0].numpy()) for image in digits]
+    pil_images = [Image.fromarray(image[0].numpy()) for image in digits]
     for form in (
-        pictures,
+        pil_images,
         digits.numpy(),
         digits.movedim(1, 3).numpy(),
-        [picture.convert("RGB") for picture in pictures],
+        [pil_image.convert("RGB") for pil_image in pil_images],
     ):
         assert torch.equal(pipeline.encode(form), expected)
-    assert pipeline.encode(pictures[0]).shape == (1, 1, 4, 4)
+    assert pipeline.encode(pil_images[0]).shape == (1, 1, 4, 4)
     assert pipeline.encode(Image.new("RGB", (300, 200))).shape == (1, 1, 4, 4)
 
 
 def test_images_out_in_every_form(pipeline: ImagePipeline) -> None:
-    """The same pictures as PIL, tensor and array."""
+    """The same images as PIL, tensor and array."""
     tensor = pipeline.sample(3, seed=1, output="tensor")
     array = pipeline.sample(3, seed=1, output="numpy")
-    pictures = pipeline.sample(3, seed=1)
+    pil_images = pipeline.sample(3, seed=1)
     assert tensor.shape == (3, 1, 8, 8)
     assert array.shape == (3, 8, 8, 1)
     assert np.array_equal(array[..., 0], tensor[:, 0].numpy())
     assert all(
-        np.array_equal(np.asarray(picture), image)
-        for picture, image in zip(pictures, tensor[:, 0], strict=True)
+        np.array_equal(np.asarray(pil_image), image)
+        for pil_image, image in zip(pil_images, tensor[:, 0], strict=True)
     )
 
 

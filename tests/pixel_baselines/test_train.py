@@ -73,7 +73,7 @@ def test_every_model_trains_evaluates_and_samples(
     again = json.loads(capsys.readouterr().out)
     assert again["nll_nats"] == pytest.approx(test["nll_nats"], rel=1e-5)  # type: ignore[index]
     assert again["nll_nats_standard_error"] > 0
-    assert list((tmp_path / "run" / "pictures").iterdir())
+    assert list((tmp_path / "run" / "images").iterdir())
     pipeline = ImagePipeline.from_pretrained(tmp_path / "run")
     assert set(pipeline.sample(2, seed=0, output="tensor").unique().tolist()) <= {0, 255}
 
@@ -87,18 +87,18 @@ def test_any_model_is_a_prior_over_codes(
     pipeline = ImagePipeline.from_pretrained(tmp_path / "run")
     assert pipeline.model.kind == model
     assert pipeline.sample(2, labels="7", seed=0, output="tensor").shape == (2, 1, 8, 8)
-    assert list((tmp_path / "run" / "pictures").iterdir())
+    assert list((tmp_path / "run" / "images").iterdir())
 
 
 def test_palette_of_colours(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """ImageGPT on RGB pictures through a palette fitted to them, told their classes."""
+    """ImageGPT on RGB images through a palette fitted to them, told their classes."""
     dataset = folders.classes("animals", 20)
     flags = [f"--dataset={dataset}", "--size=8", "--palette=16", "--conditional"]
     report = trained(capsys, "image-gpt", tmp_path / "run", *flags)
     assert "bits_per_dim" not in report["test"]  # type: ignore[operator]  # palette symbols are no subpixels
     pipeline = ImagePipeline.from_pretrained(tmp_path / "run")
-    pictures = pipeline.sample(2, labels="dog", seed=0)
-    assert all(picture.mode == "RGB" and picture.size == (8, 8) for picture in pictures)
+    images = pipeline.sample(2, labels="dog", seed=0)
+    assert all(image.mode == "RGB" and image.size == (8, 8) for image in images)
     rasterwise(["sample", "--pipeline", str(tmp_path / "run"), "--n=2", f"--output={tmp_path / 'x.png'}"])
     assert Image.open(tmp_path / "x.png").mode == "RGB"
 
@@ -184,7 +184,7 @@ def test_resume_knows_the_model(
 def test_refusals(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Unknown models, palettes with levels, classes that are not there, dynamic greys."""
     output = f"--output={tmp_path / 'run'}"
-    plain = folders.pictures("plain", 20)
+    plain = folders.images("plain", 20)
     for flags, said in (
         (["--model=gan"], "--model is 'gan', expected one of pixelcnn"),
         (["--palette=8", "--levels=4"], "--palette takes the place of --levels"),

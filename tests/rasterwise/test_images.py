@@ -1,4 +1,4 @@
-"""Pictures in and out."""
+"""Images in and out."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from rasterwise.errors import InputError
-from rasterwise.images import open_picture, picture_grid, picture_to_tensor, resized, to_picture, to_uint8
+from rasterwise.images import image_grid, open_image, pil_to_tensor, resized, to_pil, to_uint8
 
 RED = Image.new("RGB", (4, 3), (255, 0, 0))
 
 
-def test_every_form_of_a_picture_gives_the_same_batch() -> None:
+def test_every_form_of_a_image_gives_the_same_batch() -> None:
     """PIL, a list of PIL, tensors and arrays, channels first or last."""
     expected = to_uint8(RED, "rgb")
     assert expected.shape == (1, 3, 3, 4)
@@ -38,23 +38,23 @@ def test_grey_and_rgb() -> None:
 def test_every_mode_becomes_uint8(mode: str) -> None:
     """White stays white in every mode that a file can have."""
     white = {"I;16": 65535, "I": 65535, "F": 255.0}.get(mode)
-    picture = Image.new(mode, (2, 2), white) if white else Image.new("RGB", (2, 2), "white").convert(mode)
+    image = Image.new(mode, (2, 2), white) if white else Image.new("RGB", (2, 2), "white").convert(mode)
     for colour, channels in (("grey", 1), ("rgb", 3)):
-        tensor = picture_to_tensor(picture, colour)  # type: ignore[arg-type]
+        tensor = pil_to_tensor(image, colour)  # type: ignore[arg-type]
         assert tensor.shape == (channels, 2, 2)
         assert tensor.min() == 255
 
 
 def test_transparency_is_laid_on_white() -> None:
     """A transparent black pixel is white."""
-    assert picture_to_tensor(Image.new("RGBA", (1, 1), (0, 0, 0, 0)), "rgb").flatten().tolist() == [255] * 3
+    assert pil_to_tensor(Image.new("RGBA", (1, 1), (0, 0, 0, 0)), "rgb").flatten().tolist() == [255] * 3
 
 
 def test_resized_covers_and_crops_the_centre() -> None:
-    """A wide picture keeps its middle."""
-    picture = Image.new("RGB", (30, 10), "black")
-    picture.paste((255, 255, 255), (10, 0, 20, 10))
-    fitted = resized(picture, 10, 10, "nearest")
+    """A wide image keeps its middle."""
+    image = Image.new("RGB", (30, 10), "black")
+    image.paste((255, 255, 255), (10, 0, 20, 10))
+    fitted = resized(image, 10, 10, "nearest")
     assert fitted.size == (10, 10)
     assert np.asarray(fitted).min() == 255
 
@@ -66,21 +66,21 @@ def test_resizing_is_antialiased() -> None:
     assert abs(small.astype(int) - 127).max() <= 8
 
 
-def test_pictures_go_round() -> None:
-    """Tensor to picture to tensor changes nothing."""
+def test_images_go_round() -> None:
+    """Tensor to image to tensor changes nothing."""
     images = torch.randint(256, (2, 3, 5, 4), dtype=torch.uint8)
-    assert torch.equal(to_uint8([to_picture(image) for image in images], "rgb"), images)
+    assert torch.equal(to_uint8([to_pil(image) for image in images], "rgb"), images)
 
 
 def test_grid_shows_images_row_by_row() -> None:
     """Two columns of three images make two rows, enlarged by whole factors."""
-    grid = picture_grid(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), columns=2)
+    grid = image_grid(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), columns=2)
     assert grid.size[0] == grid.size[1]
     assert grid.size[0] >= 500
 
 
 def test_refusals(tmp_path: Path) -> None:
-    """What cannot be a batch, and what is no picture, is said so."""
+    """What cannot be a batch, and what is no image, is said so."""
     with pytest.raises(InputError, match="different sizes"):
         to_uint8([RED, RED.resize((5, 5))], "rgb")
     with pytest.raises(InputError, match="float32"):
@@ -89,8 +89,8 @@ def test_refusals(tmp_path: Path) -> None:
         to_uint8(torch.zeros(1, 2, 4, 4, dtype=torch.uint8), "rgb")
     with pytest.raises(InputError, match="at least one"):
         to_uint8([], "rgb")
-    (tmp_path / "note.png").write_text("no picture")
+    (tmp_path / "note.png").write_text("no image")
     with pytest.raises(InputError, match=r"note\.png does not decode"):
-        open_picture(tmp_path / "note.png")
+        open_image(tmp_path / "note.png")
     with pytest.raises(InputError, match="does not exist"):
-        open_picture(tmp_path / "absent.png")
+        open_image(tmp_path / "absent.png")

@@ -14,8 +14,8 @@ def _every_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rasterwise.progress.LOG_SECONDS", -1.0)
 
 
-def test_pictures_done_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
-    """Parts of a picture move the percentage; pictures are counted without decimals."""
+def test_images_done_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    """Parts of an image move the percentage; images are counted without decimals."""
     with Progress("sampling", "image") as progress:
         progress(0.5, 64)
         progress(23.7, 64, "a note")
@@ -27,9 +27,9 @@ def test_pictures_done_and_time_left(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_work_of_unknown_length(capsys: pytest.CaptureFixture[str]) -> None:
     """Where nobody knows how much there is, what is done is counted."""
-    with Progress("reading", "picture") as progress:
+    with Progress("reading", "image") as progress:
         progress(7)
-    assert "reading: 7picture [" in capsys.readouterr().err
+    assert "reading: 7image [" in capsys.readouterr().err
 
 
 def test_processes_that_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def test_command_trains_reports_and_does_not_train_again(
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out)["test"] == first["test"]
     assert (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns == model
-    assert list((tmp_path / "run" / "pictures").iterdir())
+    assert list((tmp_path / "run" / "images").iterdir())
     assert main([*command, "--learning-rate=1"]) == 2
     assert "training.learning_rate = 0.001, not 1" in capsys.readouterr().err
 

@@ -35,7 +35,7 @@ def open_and_check(cells: Sequence[Cell], settings: Settings) -> None:
     smallest = min(cell.resolution for cell in cells)
     if smallest < 2:
         raise InputError(f"resolution is {smallest}, expected 2 or more")
-    with Progress("reading pictures", "picture") as progress:
+    with Progress("reading images", "image") as progress:
         channels = open_images(replace(settings.data, size=smallest), progress).shape[0]
     for cell in cells:
         check_cell(cell, channels)

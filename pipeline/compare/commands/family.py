@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.compare.commands.command import comparison_main, run_cells
-from pipeline.compare.plan.families import CONTENDERS, family_named
+from pipeline.compare.plan.families import FAMILIES, family_named
 from pipeline.compare.plan.presets import EMOJI, PHOTOS, QUICK
 from pipeline.compare.plan.settings import Cell, Settings
 
@@ -31,7 +31,7 @@ class CompareFamily:
         json: Print the report as JSON.
     """
 
-    models: tuple[str, ...] = tuple(CONTENDERS)
+    models: tuple[str, ...] = tuple(FAMILIES)
     resolution: int = 32
     settings: Settings = field(default_factory=Settings)
     output: Path = Path("runs/compare-family")
@@ -50,7 +50,7 @@ PRESETS = {
 def compare_family(options: CompareFamily, command: str = "") -> dict[str, Any]:
     """Run the command."""
     families = dict.fromkeys(family_named(name) for name in options.models)
-    cells = [Cell(family, options.resolution, CONTENDERS[family].size) for family in families]
+    cells = [Cell(family, options.resolution, FAMILIES[family].size) for family in families]
     return run_cells("family", cells, options, command)
 
 

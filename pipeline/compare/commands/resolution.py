@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.compare.commands.command import comparison_main, run_cells
-from pipeline.compare.plan.families import CONTENDERS, family_named
+from pipeline.compare.plan.families import FAMILIES, family_named
 from pipeline.compare.plan.presets import EMOJI, PHOTOS, QUICK
 from pipeline.compare.plan.settings import Cell, Settings
 
@@ -54,7 +54,7 @@ def compare_resolution(options: CompareResolution, command: str = "") -> dict[st
     """Run the command."""
     families = dict.fromkeys(family_named(name) for name in options.models)
     cells = [
-        Cell(family, resolution, CONTENDERS[family].size)
+        Cell(family, resolution, FAMILIES[family].size)
         for family in families
         for resolution in sorted(set(options.resolutions))
     ]

@@ -23,9 +23,9 @@ from pipeline.compare.measurement.memory import is_out_of_memory, limit_memory
 from pipeline.compare.measurement.stage import StoppedError
 from pipeline.compare.measurement.training import TrainedCell, cell_images, train_cell
 from pipeline.compare.plan.budget import OverBudgetError
-from pipeline.compare.plan.families import CONTENDERS, score_batch
+from pipeline.compare.plan.families import FAMILIES, score_batch
 from pipeline.compare.plan.settings import Cell, Settings
-from pipeline.evaluation.coverage import coverage, judge_of
+from pipeline.evaluation.coverage import classifier_of, coverage
 from pipeline.evaluation.frechet import REFERENCE_IMAGES, distances
 from pipeline.evaluation.inception import inception_distances
 from pipeline.evaluation.linear_probe import LayeredModel, probe_layers
@@ -34,7 +34,7 @@ from rasterwise.data.dataset import ImageData
 from rasterwise.data.indexed import first_of
 from rasterwise.errors import InputError, NonFiniteError
 from rasterwise.files import write_json
-from rasterwise.images import picture_grid, save_picture
+from rasterwise.images import image_grid, save_image
 from rasterwise.measure.metrics import psnr_db
 from rasterwise.measure.timing import chosen_device, with_peak_memory
 from rasterwise.symbols.likelihoods import bits_per_dim
@@ -57,21 +57,21 @@ Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Judging:
+class Instruments:
     """What a comparison by family asks of its samples and features beside the rest.
 
     Attributes:
-        coverage: Judge the classes of the samples.
+        coverage: Classifier the classes of the samples.
         probe: Probe the layers of a model that offers features.
-        judge: The file of the classifier.
+        classifier: The file of the classifier.
     """
 
     coverage: bool
     probe: bool
-    judge: Path
+    classifier: Path
 
 
-def measure_cell(cell: Cell, settings: Settings, folder: Path, judging: Judging) -> Figures:
+def measure_cell(cell: Cell, settings: Settings, folder: Path, instruments: Instruments) -> Figures:
     """Train and measure a cell; in this process.
 
     What memory or the budget does not suffice for, and what fails, becomes a result as well, so that a row of
@@ -81,13 +81,13 @@ def measure_cell(cell: Cell, settings: Settings, folder: Path, judging: Judging)
         cell: Which.
         settings: How.
         folder: Of the cell.
-        judging: What else.
+        instruments: What else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = chosen_device(settings.device)
     limit_memory(settings.memory_gib, device)
     try:
-        figures = {"status": DONE, **cell_figures(cell, settings, folder, judging, device)}
+        figures = {"status": DONE, **cell_figures(cell, settings, folder, instruments, device)}
     except StoppedError:
         return {"status": STOPPED}
     except OverBudgetError as error:
@@ -105,7 +105,7 @@ def measure_cell(cell: Cell, settings: Settings, folder: Path, judging: Judging)
 
 
 def cell_figures(
-    cell: Cell, settings: Settings, folder: Path, judging: Judging, device: torch.device
+    cell: Cell, settings: Settings, folder: Path, instruments: Instruments, device: torch.device
 ) -> Figures:
     """All figures of a cell."""
     images = cell_images(settings, cell.resolution)
@@ -127,7 +127,7 @@ def cell_figures(
     memory = with_peak_memory(draw, device)
     samples = drawn[0]
     shown = samples.images if len(samples.images) else samples.unfinished
-    save_picture(picture_grid(shown[:SHOWN_SAMPLES]), folder / SAMPLES_NAME)
+    save_image(image_grid(shown[:SHOWN_SAMPLES]), folder / SAMPLES_NAME)
     return {
         **training_figures(trained),
         **likelihood_figures(cell, trained, images),
@@ -135,7 +135,7 @@ def cell_figures(
         **cost_figures(cell, pipeline, images, settings, samples),
         "sample_peak_bytes": memory.peak_bytes,
         **quality_figures(images, samples.images, settings),
-        **class_figures(pipeline, images, samples.images, settings, judging, device),
+        **class_figures(pipeline, images, samples.images, settings, instruments, device),
     }
 
 
@@ -159,7 +159,7 @@ def training_figures(trained: TrainedCell) -> Figures:
 def likelihood_figures(cell: Cell, trained: TrainedCell, images: ImageData) -> Figures:
     """The test likelihood under the one name that is right for it."""
     model = trained.stages["model"].test
-    symbols = CONTENDERS[cell.family].symbols
+    symbols = FAMILIES[cell.family].symbols
     figures: Figures = {
         "test_images": model["items"],
         "nll_nats": model["nll_nats"],
@@ -190,7 +190,7 @@ def fidelity_figures(pipeline: ImagePipeline, images: ImageData, folder: Path) -
         return {"psnr_db": None}
     pairs = torch.cat([pair.flatten(0, 1) for pair in shown])[: 2 * SHOWN_PAIRS]
     rows = torch.cat([pairs[0::2], pairs[1::2]])
-    save_picture(picture_grid(rows, columns=len(pairs) // 2), folder / RECONSTRUCTIONS_NAME)
+    save_image(image_grid(rows, columns=len(pairs) // 2), folder / RECONSTRUCTIONS_NAME)
     return {"psnr_db": psnr_db(errors / count)}
 
 
@@ -245,18 +245,18 @@ def class_figures(
     images: ImageData,
     drawn: Tensor,
     settings: Settings,
-    judging: Judging,
+    instruments: Instruments,
     device: torch.device,
 ) -> Figures:
     """Mode coverage and the linear probe, where they are asked for and the dataset has classes."""
     figures: Figures = {}
     if not images.classes:
         return figures
-    if judging.coverage and len(drawn):
-        judge = judge_of(judging.judge, images, device, settings.seed)
+    if instruments.coverage and len(drawn):
+        classifier = classifier_of(instruments.classifier, images, device, settings.seed)
         figures["classes"] = list(images.classes)
-        figures["coverage"] = dataclasses.asdict(coverage(judge, images, drawn))
-    if judging.probe and isinstance(pipeline.model, LayeredModel):
+        figures["coverage"] = dataclasses.asdict(coverage(classifier, images, drawn))
+    if instruments.probe and isinstance(pipeline.model, LayeredModel):
         train, test = first_of(images.train, PROBED_IMAGES), first_of(images.test, 0)
         report = probe_layers(pipeline.model, pipeline.tokenizer, train, test, seed=settings.seed)
         figures["probe"] = dataclasses.asdict(report)

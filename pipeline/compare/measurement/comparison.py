@@ -17,10 +17,10 @@ from pipeline.compare.measurement.cell import (
     RESULT_NAME,
     STOPPED,
     Figures,
-    Judging,
+    Instruments,
     measure_cell,
 )
-from pipeline.compare.plan.families import CONTENDERS
+from pipeline.compare.plan.families import FAMILIES
 from pipeline.compare.plan.settings import Cell, Settings
 from rasterwise.files import read_json, remove_folder, write_json
 from rasterwise.measure.machine import machine_facts
@@ -29,7 +29,7 @@ from rasterwise.progress import Progress
 from rasterwise.training.run.run_folder import RunFolder
 
 CELLS = "cells"
-JUDGE_NAME = "judge.safetensors"
+CLASSIFIER_NAME = "classifier.safetensors"
 NOT_YET = "not yet"
 
 
@@ -40,7 +40,7 @@ class Row:
     Attributes:
         cell: Which.
         figures: Its ``status`` and, once it is done, its figures.
-        folder: Where its pictures are.
+        folder: Where its images are.
     """
 
     cell: Cell
@@ -107,10 +107,10 @@ def compare(
         retry: Do cells again that failed or did not fit.
     """
     run = RunFolder.claim(output, f"compare {kind}", settings, force=force)  # locked while it is held
-    judging = Judging(kind == "family", kind == "family", (output / JUDGE_NAME).absolute())
+    instruments = Instruments(kind == "family", kind == "family", (output / CLASSIFIER_NAME).absolute())
     earlier = [Cell.named(path.parent.name) for path in sorted((output / CELLS).glob(f"*/{RESULT_NAME}"))]
     wanted = list(dict.fromkeys([*cells, *earlier]))
-    families = list(CONTENDERS)
+    families = list(FAMILIES)
     wanted.sort(
         key=lambda cell: (families.index(cell.family), cell.resolution, cell.size.width, cell.size.depth)
     )
@@ -133,7 +133,7 @@ def compare(
             folder = _folder(output, cell)
             if retry and (folder / RESULT_NAME).exists():
                 remove_folder(folder)
-            figures = run_cell(cell, settings, folder, judging)
+            figures = run_cell(cell, settings, folder, instruments)
             if figures["status"] == STOPPED:
                 raise KeyboardInterrupt
             if figures["status"] != DONE:
@@ -151,10 +151,10 @@ def compare(
     return report
 
 
-def run_cell(cell: Cell, settings: Settings, folder: Path, judging: Judging) -> Figures:
+def run_cell(cell: Cell, settings: Settings, folder: Path, instruments: Instruments) -> Figures:
     """A cell in a process of its own: its peak memory is its own, and the end of it is its own."""
     try:
-        return in_fresh_process(settings.threads, measure_cell, cell, settings, folder, judging)
+        return in_fresh_process(settings.threads, measure_cell, cell, settings, folder, instruments)
     except BrokenProcessPool:
         reason = "the system ended its process, for want of memory most likely"
         figures = {"status": OUT_OF_MEMORY, "reason": reason}

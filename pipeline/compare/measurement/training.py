@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from pipeline.compare.measurement.stage import Stage, StageReport, train_stage
 from pipeline.compare.plan.budget import Budget
 from pipeline.compare.plan.families import (
-    CONTENDERS,
+    FAMILIES,
     PRIOR_BATCH,
     batch_size,
     palette_colours,
@@ -57,7 +57,7 @@ class TrainedCell:
 def cell_images(settings: Settings, resolution: int) -> ImageData:
     """The images at a resolution, the test split cut short to what is scored."""
     config = dataclasses.replace(settings.data, size=resolution)
-    with Progress("reading pictures", "picture") as progress:
+    with Progress("reading images", "image") as progress:
         images = open_images(config, progress)
     test = first_of(images.test, settings.test_images)
     return dataclasses.replace(images, test=tensor_split(test.values, test.labels))
@@ -72,17 +72,17 @@ def train_cell(cell: Cell, settings: Settings, images: ImageData, folder: Path) 
         images: At the cell's resolution.
         folder: The cell's.
     """
-    contender = CONTENDERS[cell.family]
+    family = FAMILIES[cell.family]
     train_split = augmented(images.train, settings.augmentation)
     training = TrainingConfig(
-        batch_size=batch_size(contender.symbols, cell.resolution),
-        learning_rate=contender.learning_rate,
+        batch_size=batch_size(family.symbols, cell.resolution),
+        learning_rate=family.learning_rate,
         precision=settings.precision,
         seed=settings.seed,
         device=settings.device,
     )
     budget, device = Budget.parse(settings.budget), chosen_device(settings.device)
-    if contender.symbols != "codes":
+    if family.symbols != "codes":
         tokenizer = pixel_tokenizer(cell, images, folder).to(device)
         stage = model_stage(cell, tokenizer, folder / "model", train_split, images, training, encoded=False)
         report = train_stage(stage, budget)
@@ -90,7 +90,7 @@ def train_cell(cell: Cell, settings: Settings, images: ImageData, folder: Path) 
     stage = vqvae_stage(cell, folder / "vqvae", train_split, images, training)
     stages = {"tokenizer": train_stage(stage, budget.half)}
     vqvae = VQVAE.from_pretrained(stage.folder / "run").to(device)
-    with Progress("encoding", "picture") as progress:
+    with Progress("encoding", "image") as progress:
         copies = settings.copies if settings.augmentation.active else 0
         codes = encode_dataset(
             vqvae,
@@ -109,7 +109,7 @@ def train_cell(cell: Cell, settings: Settings, images: ImageData, folder: Path) 
 
 def pixel_tokenizer(cell: Cell, images: ImageData, folder: Path) -> Any:
     """Subpixels at full depth, or ImageGPT's palette, fitted to the training images once."""
-    if CONTENDERS[cell.family].symbols == "subpixels":
+    if FAMILIES[cell.family].symbols == "subpixels":
         return PixelTokenizer()
     path = folder / "palette"
     if not (path / CONFIG_NAME).exists():
@@ -154,7 +154,7 @@ def model_stage(
     """
     grid = tokenizer.grid(data.shape[0], cell.resolution, cell.resolution)
     config = dataclasses.replace(
-        CONTENDERS[cell.family].config(grid, cell.size), tokenizer=tokenizer.fingerprint
+        FAMILIES[cell.family].config(grid, cell.size), tokenizer=tokenizer.fingerprint
     )
     model_class = next(one for one in model_classes().values() if one.config_class is type(config))  # type: ignore[attr-defined]
     build = cast(Callable[[Any], AutoregressiveModel], model_class)

@@ -31,7 +31,7 @@ GREYS = 16
 
 
 @dataclass(frozen=True)
-class Contender:
+class Family:
     """A family of models.
 
     Attributes:
@@ -107,15 +107,15 @@ def _heads(width: int) -> int:
     return max(1, heads)
 
 
-CONTENDERS: dict[str, Contender] = {
-    "pixelcnn": Contender("PixelCNN", "subpixels", Size(64, 6), _pixelcnn),
-    "gated-pixelcnn": Contender("Gated PixelCNN", "subpixels", Size(48, 5), _gated_pixelcnn),
-    "pixelcnn-pp": Contender("PixelCNN++", "subpixels", Size(32, 1), _pixelcnn_pp),
-    "row-lstm": Contender("Row LSTM", "subpixels", Size(64, 4), _row_lstm),
-    "diagonal-bilstm": Contender("Diagonal BiLSTM", "subpixels", Size(64, 3), _diagonal_bilstm),
-    "image-gpt": Contender("ImageGPT", "palette", Size(128, 4), _image_gpt, learning_rate=1e-3),
-    "vqvae-prior": Contender("VQ-VAE + transformer", "codes", Size(128, 4), _prior, learning_rate=1e-3),
-    "gated-prior": Contender("VQ-VAE + Gated PixelCNN", "codes", Size(64, 5), _gated_prior),
+FAMILIES: dict[str, Family] = {
+    "pixelcnn": Family("PixelCNN", "subpixels", Size(64, 6), _pixelcnn),
+    "gated-pixelcnn": Family("Gated PixelCNN", "subpixels", Size(48, 5), _gated_pixelcnn),
+    "pixelcnn-pp": Family("PixelCNN++", "subpixels", Size(32, 1), _pixelcnn_pp),
+    "row-lstm": Family("Row LSTM", "subpixels", Size(64, 4), _row_lstm),
+    "diagonal-bilstm": Family("Diagonal BiLSTM", "subpixels", Size(64, 3), _diagonal_bilstm),
+    "image-gpt": Family("ImageGPT", "palette", Size(128, 4), _image_gpt, learning_rate=1e-3),
+    "vqvae-prior": Family("VQ-VAE + transformer", "codes", Size(128, 4), _prior, learning_rate=1e-3),
+    "gated-prior": Family("VQ-VAE + Gated PixelCNN", "codes", Size(64, 5), _gated_prior),
 }
 """Every family by the name that ``--models`` takes."""
 
@@ -123,10 +123,10 @@ ALSO_CALLED = {"pixelcnn++": "pixelcnn-pp"}
 
 
 def family_named(name: str) -> str:
-    """The name in ``CONTENDERS`` that a flag means; InputError where there is none."""
+    """The name in ``FAMILIES`` that a flag means; InputError where there is none."""
     name = ALSO_CALLED.get(name, name)
-    if name not in CONTENDERS:
-        raise InputError(f"model is {name!r}, expected one of {', '.join(CONTENDERS)}")
+    if name not in FAMILIES:
+        raise InputError(f"model is {name!r}, expected one of {', '.join(FAMILIES)}")
     return name
 
 
@@ -158,7 +158,7 @@ def symbol_grid(cell: Cell, channels: int) -> Grid:
     Raises:
         InputError: The model cannot take the resolution.
     """
-    symbols, side = CONTENDERS[cell.family].symbols, cell.resolution
+    symbols, side = FAMILIES[cell.family].symbols, cell.resolution
     if side < 2:
         raise InputError(f"resolution is {side}, expected 2 or more")
     if symbols == "subpixels":
@@ -178,7 +178,7 @@ def check_cell(cell: Cell, channels: int) -> None:
     """Raise InputError unless the cell's model can be built for images of so many channels."""
     grid = symbol_grid(cell, channels)
     try:
-        CONTENDERS[cell.family].config(grid, cell.size)
+        FAMILIES[cell.family].config(grid, cell.size)
     except InputError as error:
         raise InputError(
             f"{cell.family} of size {cell.size} at resolution {cell.resolution}: {error}"

@@ -13,7 +13,7 @@ EMOJI = Settings(
     data=DataConfig(dataset="", resample="box"),
     augmentation=Augmentation(flip=True, shift=0.06, scale=0.1, rotate=8, fill=255),
 )
-"""Pictures on white, of any dataset."""
+"""Images on white, of any dataset."""
 
 PHOTOS = Settings(
     data=DataConfig(dataset="", resample="box"),

@@ -46,7 +46,7 @@ class Cell:
     """One model at one resolution.
 
     Attributes:
-        family: Its name in ``CONTENDERS``.
+        family: Its name in ``FAMILIES``.
         resolution: Height and width of the images.
         size: Of the model.
     """

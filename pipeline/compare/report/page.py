@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.compare.measurement.cell import RECONSTRUCTIONS_NAME, SAMPLES_NAME
 from pipeline.compare.measurement.comparison import Comparison, Row, as_json
-from pipeline.compare.plan.families import CONTENDERS
+from pipeline.compare.plan.families import FAMILIES
 from pipeline.compare.report.laws import GROWING, growth_of, laws_as_json
 from pipeline.compare.report.plots import DPI, plot_all
 from pipeline.compare.report.tables import Table, as_csv, filled_columns, tables_of, titled
@@ -79,8 +79,8 @@ def page(comparison: Comparison, plots: Sequence[tuple[str, Path]]) -> str:
         _introduction(comparison),
     ]
     for caption, path in plots:
-        picture = _picture(path, caption, width=round(Image.open(path).width * CSS_DPI / DPI))
-        parts.append(f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>")
+        image = _image(path, caption, width=round(Image.open(path).width * CSS_DPI / DPI))
+        parts.append(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
     if comparison.kind == "resolution":
         parts.append(_exponents(comparison))
     parts += [_table(comparison, table) for table in tables_of(comparison)]
@@ -139,7 +139,7 @@ def _exponents(comparison: Comparison) -> str:
     for growth in found:
         shown = ", ".join(str(side) for side in growth.resolutions)
         cells = "".join(f"<td>{growth.exponents[name]:.2f}</td>" for name in GROWING)
-        title = escape(CONTENDERS[growth.family].title)
+        title = escape(FAMILIES[growth.family].title)
         lines.append(f"<tr><td>{title}</td><td>{shown}</td>{cells}</tr>")
     heads = "".join(f"<th>{escape(label)}</th>" for label in GROWING.values())
     return (
@@ -177,7 +177,7 @@ def _lacking(row: Row) -> str:
 
 
 def _grids(comparison: Comparison, title: str, name: str, note: str) -> str:
-    """Pictures side by side: a row a model, a column a resolution."""
+    """Images side by side: a row a model, a column a resolution."""
     if not any((row.folder / name).exists() for row in comparison.finished):
         return ""
     by_title: dict[str, dict[int, Row]] = {}
@@ -206,10 +206,10 @@ def _grid(row: Row | None, name: str) -> str:
         return ""
     cut = name == SAMPLES_NAME and not row.figures.get("samples")
     note = "<span class=note>cut off at the sampling limit</span>" if cut else ""
-    return _picture(row.folder / name, f"{row.cell.name}: {name.removesuffix('.png')}") + note
+    return _image(row.folder / name, f"{row.cell.name}: {name.removesuffix('.png')}") + note
 
 
-def _picture(path: Path, text: str, width: int | None = None) -> str:
+def _image(path: Path, text: str, width: int | None = None) -> str:
     """An image whose bytes are in the page itself; its width in CSS pixels."""
     encoded = base64.b64encode(path.read_bytes()).decode("ascii")
     wide = f' width="{width}"' if width else ""

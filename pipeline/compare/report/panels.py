@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.compare.measurement.comparison import Row
-from pipeline.compare.plan.families import CONTENDERS
+from pipeline.compare.plan.families import FAMILIES
 from pipeline.compare.report.power_law import growth_exponent
 
 COLOURS = ("#8d5a97", "#d1495b", "#3a7d44", "#6b4226", "#2a9d8f", "#c77d0a", "#1b6ca8", "#555b6e")
@@ -59,7 +59,7 @@ def growth_panel(
             if hollow and row.figures.get(hollow):
                 axes.plot([a], [b], marker=style["marker"], color=style["color"], markerfacecolor="white")
         exponent = growth_exponent(x, y) if exponents else None
-        text = CONTENDERS[family].title + (f"  $r^{{{exponent:.2f}}}$" if exponent is not None else "")
+        text = FAMILIES[family].title + (f"  $r^{{{exponent:.2f}}}$" if exponent is not None else "")
         ends.append((x[-1], y[-1], text, style["color"]))
     axes.set_xscale("log", base=2)
     if logarithmic:
@@ -100,7 +100,7 @@ def by_family_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def style_of(family: str) -> dict[str, Any]:
     """A family's own colour and marker, the same in every plot of every comparison."""
-    number = list(CONTENDERS).index(family)
+    number = list(FAMILIES).index(family)
     return {
         "color": COLOURS[number % len(COLOURS)],
         "marker": MARKERS[number % len(MARKERS)],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.compare.measurement.comparison import Comparison, Row
-from pipeline.compare.plan.families import CONTENDERS
+from pipeline.compare.plan.families import FAMILIES
 from pipeline.compare.report.laws import SCALING_COSTS, loss_of
 from pipeline.compare.report.panels import (
     BLUE,
@@ -132,7 +132,7 @@ def quality_cost_plot(rows: Sequence[Row]) -> Any:
         x = [row.figures["sample_seconds_an_image"] for row in own]
         y = [row.figures["frechet"] / row.figures["frechet_floor"] for row in own]
         style = style_of(family)
-        axes.plot(x, y, linewidth=1.2, alpha=0.9, label=CONTENDERS[family].title, **style)
+        axes.plot(x, y, linewidth=1.2, alpha=0.9, label=FAMILIES[family].title, **style)
         for row, a, b in zip(own, x, y, strict=True):
             if row.figures["frechet_images"] < most:
                 axes.plot([a], [b], marker=style["marker"], color=style["color"], markerfacecolor="white")
@@ -206,7 +206,7 @@ def speed_likelihood_plot(rows: Sequence[Row]) -> Any:
         x, y = row.figures["training_images_per_second"], row.figures["bits_per_dim"]
         axes.plot([x], [y], linestyle="none", **(style | {"markersize": 8}))
         axes.annotate(
-            CONTENDERS[row.cell.family].title, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9
+            FAMILIES[row.cell.family].title, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9
         )
     axes.set_xscale("log")
     axes.margins(x=0.25, y=0.15)
@@ -237,7 +237,7 @@ def coverage_plot(rows: Sequence[Row]) -> Any:
         for place, share in enumerate(found["data_shares"]):
             axes.plot([place - 0.45, place + 0.45], [share, share], color="#111827", linewidth=1.4)
         axes.set_title(
-            f"{CONTENDERS[row.cell.family].title}: total variation {found['total_variation']:.2f}",
+            f"{FAMILIES[row.cell.family].title}: total variation {found['total_variation']:.2f}",
             fontsize=10,
         )
         axes.set_xticks(

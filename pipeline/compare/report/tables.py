@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.compare.measurement.comparison import Comparison, Row
-from pipeline.compare.plan.families import CONTENDERS
+from pipeline.compare.plan.families import FAMILIES
 
 ABSENT = "–"
 
@@ -182,7 +182,7 @@ CLASSES = Table(
         Column("total variation", _coverage("total_variation")),
         Column("of real images", _coverage("floor")),
         Column("p", _coverage("p_value")),
-        Column("judge's accuracy", _coverage("judge_accuracy")),
+        Column("classifier's accuracy", _coverage("classifier_accuracy")),
         _number("probe_best_accuracy", "linear probe"),
         _number("probe_pixels_accuracy", "of raw pixels"),
     ),
@@ -213,7 +213,7 @@ def filled_columns(table: Table, rows: Sequence[Row]) -> list[Column]:
 
 def titled(row: Row, *, kind: str) -> str:
     """What a row is called: the family, with its size where that is compared."""
-    title = CONTENDERS[row.cell.family].title
+    title = FAMILIES[row.cell.family].title
     return f"{title}, {row.cell.size.width} wide, {row.cell.size.depth} deep" if kind == "size" else title
 
 

@@ -1,4 +1,4 @@
-"""Run folders: the resolved configuration, the metrics, the pictures and the checkpoints of one training run."""
+"""Run folders: the resolved configuration, the metrics, the images and the checkpoints of one training run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from rasterwise.errors import InputError
 from rasterwise.files import clear_leftovers, from_json, new_file, read_json, remove_folder, write_json
-from rasterwise.images import save_picture
+from rasterwise.images import save_image
 
 RUN_NAME = "run.json"
 REPORT_NAME = "report.json"
@@ -33,7 +33,7 @@ Options = TypeVar("Options")
 class RunFolder:
     """One run's folder.
 
-    It holds ``run.json`` (the resolved configuration), ``metrics.jsonl``, TensorBoard events, ``pictures/``,
+    It holds ``run.json`` (the resolved configuration), ``metrics.jsonl``, TensorBoard events, ``images/``,
     ``checkpoints/``, ``model/`` (a model folder: the last weights that were saved), ``model-best/`` (those of the
     best evaluation) and, once the run has ended, ``report.json``.
 
@@ -137,16 +137,16 @@ class RunFolder:
             with path.open("a") as file:
                 os.fsync(file.fileno())
 
-    def picture(self, step: int, name: str, picture: Image.Image) -> None:
-        """Save a sample picture as ``pictures/<name>-<step>.png`` and to TensorBoard."""
+    def image(self, step: int, name: str, image: Image.Image) -> None:
+        """Save a sample image as ``images/<name>-<step>.png`` and to TensorBoard."""
         if not self.main:
             return
-        save_picture(picture, self.path / "pictures" / f"{name}-{step:07d}.png")
+        save_image(image, self.path / "images" / f"{name}-{step:07d}.png")
         if self._events is None:
             self._open_events(purge_step=None)
         import numpy as np
 
-        self._events.add_image(name, np.array(picture.convert("RGB")), step, dataformats="HWC")
+        self._events.add_image(name, np.array(image.convert("RGB")), step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush and close the TensorBoard events."""

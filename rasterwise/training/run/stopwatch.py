@@ -27,7 +27,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def timing(self, purpose: Purpose) -> Iterator[None]:
-        """Time spent in the block is spent for one purpose: evaluation and pictures, saving, waiting for data."""
+        """Time spent in the block is spent for one purpose: evaluation and images, saving, waiting for data."""
         began = time.monotonic()
         yield
         self.spent[purpose] += time.monotonic() - began

@@ -63,7 +63,7 @@ def test_plot(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_bad_input(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No run, no such metric, no picture, no metrics yet: one line each."""
+    """No run, no such metric, no image, no metrics yet: one line each."""
     (tmp_path / "empty").mkdir()
     new = run_with(tmp_path / "new")
     for command, said in (

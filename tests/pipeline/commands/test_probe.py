@@ -30,7 +30,7 @@ def test_probe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_bad_input(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model without layers to probe, and a plot that is no picture: one line each."""
+    """A model without layers to probe, and a plot that is no image: one line each."""
     assert rasterwise(["probe", "--source", str(chain.prior)]) == 2
     assert "offers no features to probe, expected an image-gpt" in capsys.readouterr().err
     assert rasterwise(["probe", "--source", str(chain.prior), f"--output={tmp_path / 'probe.pdf'}"]) == 2

@@ -1,4 +1,4 @@
-"""Pictures drawn in parallel, and by several processes: the same as those of one walk in one process."""
+"""Images drawn in parallel, and by several processes: the same as those of one walk in one process."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_complete_in_parallel(
     chain: Chain, folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same file."""
-    images = sorted(folders.pictures("mine", 2).iterdir())
+    images = sorted(folders.images("mine", 2).iterdir())
     complete = ["complete", "--pipeline", chain.prior, "--images", *images, "--n", 2, "--output"]
     report_of(capsys, *complete, tmp_path / "walked.png")
     report_of(capsys, *complete, tmp_path / "parallel.png", "--parallel")

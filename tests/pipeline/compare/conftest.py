@@ -11,9 +11,9 @@ import torch
 
 from pipeline.compare.measurement.cell import DONE, OUT_OF_MEMORY, RECONSTRUCTIONS_NAME, SAMPLES_NAME
 from pipeline.compare.measurement.comparison import NOT_YET, Comparison, Row
-from pipeline.compare.plan.families import CONTENDERS
+from pipeline.compare.plan.families import FAMILIES
 from pipeline.compare.plan.settings import Cell, Settings, Size
-from rasterwise.images import picture_grid, save_picture
+from rasterwise.images import image_grid, save_image
 
 MACHINE = {
     "device": "cpu",
@@ -30,7 +30,7 @@ Planted = Callable[[str], Comparison]
 
 def figures_of(cell: Cell, number: int) -> dict[str, Any]:
     """Figures that grow with the pixels, or with the codes of a two-stage model."""
-    symbols, side = CONTENDERS[cell.family].symbols, cell.resolution
+    symbols, side = FAMILIES[cell.family].symbols, cell.resolution
     sites = 64 if symbols == "codes" else side * side * (3 if symbols == "subpixels" else 1)
     parameters = cell.size.width**2 * cell.size.depth * 20
     return {
@@ -75,30 +75,28 @@ def planted(tmp_path: Path) -> Planted:
         settings = Settings()
         families = ["gated-pixelcnn", "pixelcnn-pp", "image-gpt", "vqvae-prior"]
         if kind == "resolution":
-            cells = [
-                Cell(name, side, CONTENDERS[name].size) for name in families for side in (16, 32, 64, 128)
-            ]
+            cells = [Cell(name, side, FAMILIES[name].size) for name in families for side in (16, 32, 64, 128)]
         elif kind == "size":
             cells = [Cell("gated-pixelcnn", 32, Size(12 * depth, depth)) for depth in range(2, 8)]
         else:
-            cells = [Cell(name, 32, CONTENDERS[name].size) for name in [*CONTENDERS, "pixelcnn"][:8]]
+            cells = [Cell(name, 32, FAMILIES[name].size) for name in [*FAMILIES, "pixelcnn"][:8]]
         rows = []
         for number, cell in enumerate(cells):
             folder = tmp_path / "cells" / cell.name
-            figures = figures_of(cell, list(CONTENDERS).index(cell.family))
+            figures = figures_of(cell, list(FAMILIES).index(cell.family))
             if kind == "family":
                 figures["classes"] = [str(digit) for digit in range(10)]
                 figures["coverage"] = {
                     "drawn": [number + digit for digit in range(10)], "data_shares": [0.1] * 10,
-                    "total_variation": 0.12, "floor": 0.05, "p_value": 0.03, "missing": 0, "judge_accuracy": 0.98,
+                    "total_variation": 0.12, "floor": 0.05, "p_value": 0.03, "missing": 0, "classifier_accuracy": 0.98,
                 }  # fmt: skip
                 if cell.family == "image-gpt":
                     score = {"accuracy": 0.8, "standard_error": 0.02}
                     figures |= {"probe": {"layers": [score] * 5, "pixels": score}, "probe_best_accuracy": 0.8}
             images = torch.randint(256, (16, 3, 8, 8), dtype=torch.uint8)
-            save_picture(picture_grid(images), folder / SAMPLES_NAME)
+            save_image(image_grid(images), folder / SAMPLES_NAME)
             if figures["psnr_db"]:
-                save_picture(picture_grid(images, columns=8), folder / RECONSTRUCTIONS_NAME)
+                save_image(image_grid(images, columns=8), folder / RECONSTRUCTIONS_NAME)
             rows.append(Row(cell, figures, folder))
         rows[-2] = Row(
             rows[-2].cell, {"status": OUT_OF_MEMORY, "reason": "you tried to <allocate>"}, tmp_path

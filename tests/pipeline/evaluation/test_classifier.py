@@ -1,4 +1,4 @@
-"""The judge of samples."""
+"""The classifier of samples."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def test_it_learns_real_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.evaluation.classifier.STEPS_AT_LEAST", 150)
     data = open_images(DataConfig())
     before = torch.get_rng_state()
-    judge = fit_classifier(data.train, data.shape, 10, CPU)
+    classifier = fit_classifier(data.train, data.shape, 10, CPU)
     assert torch.equal(before, torch.get_rng_state())
-    assert classifier_accuracy(judge, data.test) > 0.93
+    assert classifier_accuracy(classifier, data.test) > 0.93
     noise = torch.randint(256, (200, 1, 8, 8), dtype=torch.uint8)
-    chance = (judge.predict(noise) == torch.randint(10, (200,))).double().mean()
+    chance = (classifier.predict(noise) == torch.randint(10, (200,))).double().mean()
     assert chance < 0.3
 
 

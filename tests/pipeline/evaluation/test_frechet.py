@@ -32,12 +32,12 @@ def test_properties() -> None:
 
 
 def test_real_images_are_nearer_than_noise() -> None:
-    """The distance of noise is many times that of held-out pictures of the same kind."""
-    pictures = torch.arange(0, 256, 4).repeat(200, 1, 8, 1)[..., :8].clone()
+    """The distance of noise is many times that of held-out images of the same kind."""
+    gradients = torch.arange(0, 256, 4).repeat(200, 1, 8, 1)[..., :8].clone()
     shifts = torch.randint(200, (200, 1, 1, 1))
-    pictures = ((pictures + shifts) % 256).to(torch.uint8)
+    gradients = ((gradients + shifts) % 256).to(torch.uint8)
     noise = torch.randint(256, (32, 1, 8, 8), dtype=torch.uint8)
-    found = distances(pictures[:150], pictures[150:], noise)
+    found = distances(gradients[:150], gradients[150:], noise)
     assert found is not None
     assert found.images == 32
     assert found.drawn > 5 * found.floor

@@ -1,4 +1,4 @@
-"""The linear probe finds what is in the features, and looks at test pictures only to score."""
+"""The linear probe finds what is in the features, and looks at test images only to score."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rasterwise.tokenizers.pixels import PixelTokenizer
 
 
 class Told:
-    """Features that are what a test says of each picture, found by the picture's first pixels."""
+    """Features that are what a test says of each image, found by the image's first pixels."""
 
     def __init__(self, layers: list[Tensor]) -> None:
         self.layers = layers
@@ -35,10 +35,10 @@ class Told:
 
 
 def numbered(first: int, last: int) -> Batch:
-    """Pictures that carry their number, of three classes in turn."""
+    """Images that carry their number, of three classes in turn."""
     rows = torch.arange(first, last)
-    pictures = torch.stack([rows // 256, rows % 256], 1).to(torch.uint8).view(-1, 1, 1, 2)
-    return Batch(pictures, rows % 3)
+    images = torch.stack([rows // 256, rows % 256], 1).to(torch.uint8).view(-1, 1, 1, 2)
+    return Batch(images, rows % 3)
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +146,9 @@ def report_of(accuracies: list[float], validations: list[float]) -> LinearProbeR
 def test_table_and_plot(tmp_path: Path) -> None:
     """The table has a row for the pixels and each layer; the plot is a PNG that the accuracies change."""
     report = report_of([0.25, 0.75, 0.8], [0.2, 0.9, 0.7])
-    assert report.best_layer == 1  # by the validation pictures, not by the test pictures
+    assert report.best_layer == 1  # by the validation images, not by the test images
     lines = report.table().splitlines()
-    assert lines[0] == "1,000 training pictures, 200 test pictures"
+    assert lines[0] == "1,000 training images, 200 test images"
     assert [line.split("|")[1].strip() for line in lines[4:]] == [
         "raw pixels",
         "layer 0",
@@ -166,14 +166,14 @@ def test_table_and_plot(tmp_path: Path) -> None:
 
 
 def test_refuses_what_cannot_be_probed() -> None:
-    """A model without features, pictures without labels, and too few of them."""
+    """A model without features, images without labels, and too few of them."""
     batch, tokenizer = numbered(0, 30), PixelTokenizer()
     model = Told([torch.zeros(30, 2)])
     with pytest.raises(InputError, match="offers no features"):
         probe_layers(object(), tokenizer, batch, batch)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="training pictures have no labels"):
+    with pytest.raises(InputError, match="training images have no labels"):
         probe_layers(model, tokenizer, Batch(batch.values), batch)
-    with pytest.raises(InputError, match="no test pictures"):
+    with pytest.raises(InputError, match="no test images"):
         probe_layers(model, tokenizer, batch, batch[:0])
     with pytest.raises(InputError, match="fewer than 2 classes"):
         probe_layers(model, tokenizer, batch[:1], batch)

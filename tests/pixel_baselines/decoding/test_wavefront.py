@@ -1,4 +1,4 @@
-"""Walks by fronts give every symbol the logits of the teacher-forced pass, and draw the pictures of raster order."""
+"""Walks by fronts give every symbol the logits of the teacher-forced pass, and draw the images of raster order."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_by_fronts_is_naive(
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_pictures_are_those_of_raster_order(name: str, grid: Grid) -> None:
-    """The same seed draws the same picture by fronts and symbol by symbol: guided, completed, in batches."""
+def test_images_are_those_of_raster_order(name: str, grid: Grid) -> None:
+    """The same seed draws the same image by fronts and symbol by symbol: guided, completed, in batches."""
     model = build(name, grid, 5, 3)
     mask = torch.zeros(grid.shape, dtype=torch.bool)
     mask[:, grid.height // 2, grid.width // 3 :] = True

@@ -142,7 +142,7 @@ def test_a_spatial_condition_acts_where_it_is_said() -> None:
 
 
 def test_guidance_with_a_spatial_condition() -> None:
-    """Scale 1 draws the conditional model's pictures and scale 0 the unconditional one's, exactly."""
+    """Scale 1 draws the conditional model's images and scale 0 the unconditional one's, exactly."""
     grid = Grid(1, 4, 4, 4)
     model = spatial_model(grid)
     condition = Condition(torch.tensor([0, 1, 2, 0]), random_map(grid, 4))

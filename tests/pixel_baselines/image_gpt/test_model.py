@@ -99,8 +99,8 @@ def test_refuses_a_configuration(wrong: dict[str, Any]) -> None:
 # ---------------------------------------------------------------------------- features
 
 
-def test_features_are_of_their_own_picture() -> None:
-    """A picture's features are the same alone and beside any others; one vector a layer and one more."""
+def test_features_are_of_their_own_image() -> None:
+    """An image's features are the same alone and beside any others; one vector a layer and one more."""
     grid = Grid(1, 3, 4, 5)
     model = randomized(small(grid, CLASSES))
     symbols, condition = random_symbols(grid, 4), random_condition(4)

@@ -56,7 +56,7 @@ def test_ties_go_to_the_first_colour() -> None:
     assert tokenizer.encode(torch.tensor([[[[14, 15, 16]]]], dtype=torch.uint8)).tolist() == [[[[0, 0, 1]]]]
 
 
-def test_decoded_pictures_encode_to_their_symbols() -> None:
+def test_decoded_images_encode_to_their_symbols() -> None:
     """Fitted colours are whole and all different: encode undoes decode."""
     for tokenizer in (fitted(), fitted(200, 1)):
         symbols = torch.arange(tokenizer.config.colours).view(1, 1, 1, -1)
@@ -89,14 +89,14 @@ def test_same_seed_same_palette() -> None:
 
 
 def test_fits_a_split() -> None:
-    """A dataset's split gives the palette that its pictures in memory give."""
+    """A dataset's split gives the palette that its images in memory give."""
     images = random_images(70, 3, 6, 5)
     split = PaletteTokenizer(PaletteConfig(8)).fit(tensor_split(images), seed=3)
     assert torch.equal(split.palette, PaletteTokenizer(PaletteConfig(8)).fit(images, seed=3).palette)
 
 
 def test_looks_at_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many pixels 200,000 are looked at, and all pictures give as many."""
+    """Of many pixels 200,000 are looked at, and all images give as many."""
     images = torch.arange(100, dtype=torch.uint8).view(100, 1, 1, 1).expand(-1, -1, 64, 64).contiguous()
     seen: list[np.ndarray] = []
 

@@ -47,7 +47,7 @@ def test_codes_are_what_the_tokenizer_gives(chain: Chain, digits: ImageData, tmp
 
 
 def test_codes_without_labels(digits: ImageData, tmp_path: Path) -> None:
-    """Pictures need no classes, and any tokenizer will do."""
+    """Images need no classes, and any tokenizer will do."""
     codes = encode_dataset(
         PixelTokenizer(PixelTokenizerConfig(levels=4)), small(digits, False), tmp_path / "codes"
     )
@@ -65,7 +65,7 @@ def test_encoding_twice_encodes_once(chain: Chain, digits: ImageData, tmp_path: 
 
 
 def test_stale_codes_are_refused(chain: Chain, digits: ImageData, tmp_path: Path) -> None:
-    """Another tokenizer, another picture, or another label: named, and the codes are left as they are."""
+    """Another tokenizer, another image, or another label: named, and the codes are left as they are."""
     tokenizer = VQVAE.from_pretrained(chain.vqvae)
     encode_dataset(tokenizer, digits, tmp_path / "codes")
     other = VQVAE.from_pretrained(chain.vqvae)
@@ -84,8 +84,8 @@ def test_stale_codes_are_refused(chain: Chain, digits: ImageData, tmp_path: Path
 
 
 def test_a_folder_with_something_else_is_left_alone(digits: ImageData, folders: Folders) -> None:
-    """Codes never replace pictures."""
-    folder = folders.pictures("mine", 3)
+    """Codes never replace images."""
+    folder = folders.images("mine", 3)
     with pytest.raises(InputError, match="holds no codes"):
         encode_dataset(PixelTokenizer(), digits, folder)
     assert len(list(folder.iterdir())) == 3

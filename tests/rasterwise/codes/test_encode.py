@@ -23,7 +23,7 @@ from rasterwise.data.indexed import tensor_split
 from rasterwise.errors import InputError
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from tests.conftest import Chain
-from tests.rasterwise.data.test_rows import save_pictures
+from tests.rasterwise.data.test_rows import save_images
 
 TURNED = Augmentation(rotate=15)
 LEVELS = PixelTokenizerConfig(levels=4)
@@ -141,8 +141,8 @@ def test_codes_do_not_depend_on_batches_and_shards(digits: ImageData, tmp_path: 
 
 
 def test_a_stream_is_encoded_batch_by_batch(tmp_path: Path) -> None:
-    """It gives the codes of the pictures held in memory; a broken one is left out, and so are its copies."""
-    folder = save_pictures(tmp_path / "set", {3, 17}, 50)
+    """It gives the codes of the images held in memory; a broken one is left out, and so are its copies."""
+    folder = save_images(tmp_path / "set", {3, 17}, 50)
     found = []
     for streaming in (False, True):
         data = open_images(DataConfig(str(folder), streaming=streaming, skip_broken=True, workers=0))
@@ -174,7 +174,8 @@ def test_codes_are_drawn_as_they_were_when_all_were_held(digits: ImageData, tmp_
 SLOWLY = """
 import sys, time
 from pathlib import Path
-from rasterwise.data import DataConfig, open_images
+from rasterwise.data.config import DataConfig
+from rasterwise.data.dataset import open_images
 from rasterwise.codes.encode import encode_dataset
 from rasterwise.tokenizers.pixels import PixelTokenizer
 
@@ -223,7 +224,7 @@ def test_two_processes_encode_what_one_does(chain: Chain, tmp_path: Path) -> Non
             capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
-        assert "broken_pictures" in done.stdout
+        assert "broken_images" in done.stdout
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
     assert len(one) > 40
     assert one == two

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from rasterwise.data.config import DataConfig, same_data
 from rasterwise.data.dataset import ImageData, open_images
@@ -27,12 +27,12 @@ def everything(data: ImageData) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def save_parquet(folder: Path, labels: list[int], names: list[str], split: str = "train") -> Path:
-    """A parquet dataset of random 6×6 pictures with labels and captions."""
+    """A parquet dataset of random 6×6 images with labels and captions."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
-    pictures = [Picture.fromarray(generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)) for _ in labels]
-    features = Features({"picture": Image(), "kind": ClassLabel(names=names), "caption": Value("string")})
-    rows = {"picture": pictures, "kind": labels, "caption": [f"number {n}" for n in range(len(labels))]}
+    images = [PILImage.fromarray(generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)) for _ in labels]
+    features = Features({"image": Image(), "kind": ClassLabel(names=names), "caption": Value("string")})
+    rows = {"image": images, "kind": labels, "caption": [f"number {n}" for n in range(len(labels))]}
     Dataset.from_dict(rows, features=features).to_parquet(folder / f"{split}.parquet")
     return folder
 
@@ -50,23 +50,23 @@ def test_digits() -> None:
     assert data.train.fingerprint != data.test.fingerprint
 
 
-def test_folder_of_pictures(folders: Folders) -> None:
-    """Pictures without classes: their own size and colour, one in ten set aside, always the same."""
-    folder = folders.pictures("plain", 40)
+def test_folder_of_images(folders: Folders) -> None:
+    """Images without classes: their own size and colour, one in ten set aside, always the same."""
+    folder = folders.images("plain", 40)
     data = open_images(DataConfig(dataset=str(folder)))
     assert data.shape == (3, 16, 20)
     assert data.classes == ()
     assert data.train.length + data.test.length == 40  # type: ignore[operator]
     assert data.test.length == 4
     train, test = everything(data)
-    stored = {np.asarray(Picture.open(path)).tobytes() for path in folder.iterdir()}
+    stored = {np.asarray(PILImage.open(path)).tobytes() for path in folder.iterdir()}
     assert {
         image.movedim(0, 2).contiguous().numpy().tobytes() for image in torch.cat([train, test])
     } == stored
 
 
 def test_folder_with_class_folders(folders: Folders) -> None:
-    """The folders' names are the classes; grey pictures stay grey."""
+    """The folders' names are the classes; grey images stay grey."""
     data = open_images(DataConfig(dataset=str(folders.classes()), size=8, colour="grey"))
     assert data.classes == ("cat", "dog")
     assert data.shape == (1, 8, 8)
@@ -81,15 +81,15 @@ def test_parquet_columns_are_found_by_their_types(tmp_path: Path) -> None:
     folder = save_parquet(tmp_path / "set", [0, 1, 1, 0], ["a", "b"])
     save_parquet(folder, [1, 0], ["a", "b"], "test")
     data = open_images(DataConfig(dataset=str(folder)))
-    assert (data.columns.image, data.columns.label, data.columns.caption) == ("picture", "kind", "caption")
+    assert (data.columns.image, data.columns.label, data.columns.caption) == ("image", "kind", "caption")
     assert (data.train.length, data.test.length) == (4, 2)
     assert next(data.train.ordered(4)).labels.tolist() == [0, 1, 1, 0]  # type: ignore[union-attr]
 
 
-def test_in_memory_on_demand_and_streamed_give_the_same_pictures(
+def test_in_memory_on_demand_and_streamed_give_the_same_images(
     folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where pictures are kept changes nothing but speed; rows are set aside alike."""
+    """Where images are kept changes nothing but speed; rows are set aside alike."""
     parquet = save_parquet(tmp_path / "set", [n % 2 for n in range(60)], ["a", "b"])
     available = psutil.virtual_memory
     for folder, kind in ((folders.classes(count=30), IndexedSplit), (parquet, StreamedSplit)):
@@ -123,11 +123,11 @@ def test_what_cannot_be_streamed_is_refused(tmp_path: Path) -> None:
 
 def test_a_changed_file_changes_the_fingerprint(folders: Folders, tmp_path: Path) -> None:
     """In memory by content, otherwise by the files' state."""
-    folder = folders.pictures("plain", 12)
+    folder = folders.images("plain", 12)
     configs = [DataConfig(dataset=str(folder), streaming=streaming) for streaming in (False, True)]
     before = [open_images(config).train.fingerprint for config in configs]
     assert before == [open_images(config).train.fingerprint for config in configs]
-    Picture.new("RGB", (20, 16), "red").save(folder / "001.png")
+    PILImage.new("RGB", (20, 16), "red").save(folder / "001.png")
     after = [open_images(config).train.fingerprint for config in configs]
     assert before[0] != after[0]
     assert before[1] != after[1]
@@ -139,8 +139,8 @@ def test_a_changed_file_changes_the_fingerprint(folders: Folders, tmp_path: Path
 
 
 def test_preparation_changes_the_fingerprint(folders: Folders) -> None:
-    """The same pictures at another size are other data."""
-    folder = str(folders.pictures("plain", 12))
+    """The same images at another size are other data."""
+    folder = str(folders.images("plain", 12))
     sizes = {open_images(DataConfig(dataset=folder, size=size)).train.fingerprint for size in (4, 8)}
     assert len(sizes) == 2
 
@@ -159,7 +159,7 @@ def test_no_such_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "does not exist" in refused(DataConfig(dataset=str(tmp_path / "absent")))
     (tmp_path / "empty").mkdir()
     assert "is empty" in refused(DataConfig(dataset=str(tmp_path / "empty")))
-    (tmp_path / "empty" / "notes.xyz").write_text("no picture")
+    (tmp_path / "empty" / "notes.xyz").write_text("no image")
     assert "cannot be opened" in refused(DataConfig(dataset=str(tmp_path / "empty")))
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     assert "expected 'digits', a folder" in refused(DataConfig(dataset="nobody/nothing"))
@@ -167,7 +167,7 @@ def test_no_such_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_no_such_split(folders: Folders) -> None:
     """The message lists the splits that there are."""
-    folder = str(folders.pictures("plain"))
+    folder = str(folders.images("plain"))
     assert "has no split 'night', it has train" in refused(DataConfig(dataset=folder, train_split="night"))
     assert "has no split 'night'" in refused(DataConfig(dataset=folder, test_split="night"))
 
@@ -179,7 +179,7 @@ def test_no_such_column(tmp_path: Path) -> None:
     assert "has no image column; its columns are x" in refused(DataConfig(dataset=str(tmp_path / "numbers")))
     folder = str(save_parquet(tmp_path / "set", [0, 1] * 10, ["a", "b"]))
     assert "'photo': the columns are" in refused(DataConfig(dataset=folder, image_column="photo"))
-    assert "expected pictures" in refused(DataConfig(dataset=folder, image_column="caption"))
+    assert "expected images" in refused(DataConfig(dataset=folder, image_column="caption"))
     assert "expected class labels" in refused(DataConfig(dataset=folder, label_column="caption"))
 
 
@@ -189,30 +189,30 @@ def test_empty_dataset(tmp_path: Path) -> None:
     assert "is empty" in refused(DataConfig(dataset=str(folder)))
 
 
-def test_pictures_of_different_sizes(folders: Folders) -> None:
+def test_images_of_different_sizes(folders: Folders) -> None:
     """Named with the mend; --size makes them alike."""
-    folder = folders.pictures("plain", 12)
-    Picture.new("RGB", (5, 5)).save(folder / "odd.png")
+    folder = folders.images("plain", 12)
+    PILImage.new("RGB", (5, 5)).save(folder / "odd.png")
     assert "choose one with --size" in refused(DataConfig(dataset=str(folder)))
     assert open_images(DataConfig(dataset=str(folder), size=8)).shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_broken_picture_is_named(folders: Folders, streaming: bool) -> None:
+def test_a_broken_image_is_named(folders: Folders, streaming: bool) -> None:
     """Its number and its file."""
-    folder = folders.pictures("plain", 80)
+    folder = folders.images("plain", 80)
     broken = folder / "070.png"
     broken.write_bytes(broken.read_bytes()[:60])
     config = DataConfig(dataset=str(folder), streaming=streaming)
-    with pytest.raises(InputError, match=r"picture \d+ of split .*070\.png.* does not decode"):
+    with pytest.raises(InputError, match=r"image \d+ of split .*070\.png.* does not decode"):
         everything(open_images(config))
 
 
 def test_a_label_out_of_range_is_named(tmp_path: Path) -> None:
-    """By its picture."""
+    """By its image."""
     folder = save_parquet(tmp_path / "set", [0, 1, 0, -1], ["a", "b"])
     save_parquet(folder, [0, 1], ["a", "b"], "test")
-    assert "picture 3 of split 'train' has label" in refused(DataConfig(dataset=str(folder)))
+    assert "image 3 of split 'train' has label" in refused(DataConfig(dataset=str(folder)))
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared image datasets are not on this machine")
@@ -233,9 +233,9 @@ def test_opening_never_writes_to_the_folder(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_too_few_pictures_to_set_some_aside(folders: Folders) -> None:
+def test_too_few_images_to_set_some_aside(folders: Folders) -> None:
     """Said so, instead of an empty test split."""
-    assert "too few" in refused(DataConfig(dataset=str(folders.pictures("plain", 2))))
+    assert "too few" in refused(DataConfig(dataset=str(folders.images("plain", 2))))
 
 
 def test_the_same_images_again() -> None:

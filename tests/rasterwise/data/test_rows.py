@@ -1,4 +1,4 @@
-"""One broken picture in 10,000: named by default, counted and left out by --skip-broken."""
+"""One broken image in 10,000: named by default, counted and left out by --skip-broken."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datasets import Dataset, Features, Image
 
 from rasterwise.data import rows as reading
 from rasterwise.data.config import DataConfig
-from rasterwise.data.dataset import ImageData, broken_pictures, open_images
+from rasterwise.data.dataset import ImageData, broken_images, open_images
 from rasterwise.data.rows import IndexedRows
 from rasterwise.data.splits import Batch, Split
 from rasterwise.errors import InputError
@@ -25,12 +25,12 @@ COUNT, BROKEN = 10_000, 7043
 WAYS = ["in memory", "on demand", "streamed", "streamed by workers"]
 
 
-def save_pictures(folder: Path, broken: set[int], count: int, test: int = 8) -> Path:
-    """A parquet dataset of pictures that show their numbers, some of them cut short."""
+def save_images(folder: Path, broken: set[int], count: int, test: int = 8) -> Path:
+    """A parquet dataset of images that show their numbers, some of them cut short."""
     folder.mkdir()
     for split, numbers in (("train", range(count)), ("test", range(count, count + test))):
-        pictures = [numbered_png(number) for number in numbers]
-        cut = [{"bytes": p[:40] if n in broken else p} for n, p in zip(numbers, pictures, strict=True)]
+        images = [numbered_png(number) for number in numbers]
+        cut = [{"bytes": p[:40] if n in broken else p} for n, p in zip(numbers, images, strict=True)]
         rows = Dataset.from_dict({"image": cut}, features=Features({"image": Image()}))
         rows.to_parquet(folder / f"{split}.parquet", batch_size=500)
     return folder
@@ -38,7 +38,7 @@ def save_pictures(folder: Path, broken: set[int], count: int, test: int = 8) -> 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_pictures(tmp_path_factory.mktemp("broken") / "set", {BROKEN}, COUNT)
+    return save_images(tmp_path_factory.mktemp("broken") / "set", {BROKEN}, COUNT)
 
 
 def opened(folder: Path, way: str, skip_broken: bool, monkeypatch: pytest.MonkeyPatch) -> ImageData:
@@ -55,13 +55,13 @@ def numbers_of(batch: Batch) -> list[int]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_broken_picture_stops_the_reading(folder: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_image_stops_the_reading(folder: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one sentence that names it, also from a worker."""
     with pytest.raises(InputError) as caught:
         for _ in opened(folder, way, False, monkeypatch).train.ordered(256):
             pass
     message = str(caught.value)
-    assert f"picture {BROKEN} of split 'train'" in message
+    assert f"image {BROKEN} of split 'train'" in message
     assert "does not decode" in message
     assert "--skip-broken" in message
     assert "Traceback" not in message
@@ -77,9 +77,9 @@ def test_skipping_counts_it_and_goes_on(
         found = [number for batch in data.train.ordered(256) for number in numbers_of(batch)]
     assert found == [number for number in range(COUNT) if number != BROKEN]
     assert list(data.train.broken) == [BROKEN]
-    assert broken_pictures(data, start_accelerator(TrainingConfig(device="cpu"))) == 1
+    assert broken_images(data, start_accelerator(TrainingConfig(device="cpu"))) == 1
     if way != "in memory":  # which says it when it opens
-        assert [f"picture {BROKEN} of split 'train'" in record.message for record in caplog.records] == [True]
+        assert [f"image {BROKEN} of split 'train'" in record.message for record in caplog.records] == [True]
     batches = list(itertools.islice(data.train.shuffled(1000, seed=0), 10))
     assert {len(batch) for batch in batches} == {1000}
     assert BROKEN not in {number for batch in batches for number in numbers_of(batch)}
@@ -91,7 +91,7 @@ def test_reading_into_memory_says_how_many(folder: Path, caplog: pytest.LogCaptu
     """At its end."""
     data = open_images(DataConfig(str(folder), skip_broken=True))
     assert data.train.length == COUNT - 1
-    assert caplog.records[-1].message == "read 9999 pictures of split 'train', and left out 1 broken"
+    assert caplog.records[-1].message == "read 9999 images of split 'train', and left out 1 broken"
 
 
 @pytest.mark.parametrize("way", WAYS[1:3])
@@ -100,7 +100,7 @@ def test_what_takes_a_broken_ones_place_hangs_on_nothing_else(
 ) -> None:
     """Not on the number of processes or on where a stream is resumed; many are broken here."""
     broken = {5, 6, 7, 20, 33, 48, 49}
-    split = opened(save_pictures(tmp_path / "set", broken, 50), way, True, monkeypatch).train
+    split = opened(save_images(tmp_path / "set", broken, 50), way, True, monkeypatch).train
 
     def taken(**settings: int) -> list[list[int]]:
         return [numbers_of(batch) for batch in itertools.islice(split.shuffled(12, seed=2, **settings), 9)]
@@ -119,15 +119,15 @@ def test_what_takes_a_broken_ones_place_hangs_on_nothing_else(
 
 
 @pytest.mark.parametrize("way", WAYS[:3])
-def test_a_dataset_without_a_whole_picture_is_refused(
+def test_a_dataset_without_a_whole_image_is_refused(
     tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Instead of looking for one for ever."""
-    folder = save_pictures(tmp_path / "set", set(range(30)), 30)
-    with pytest.raises(InputError, match="no whole picture"):
+    folder = save_images(tmp_path / "set", set(range(30)), 30)
+    with pytest.raises(InputError, match="no whole image"):
         opened(folder, way, True, monkeypatch)
-    whole = save_pictures(tmp_path / "other", set(range(30, 38)), 30)
-    with pytest.raises(InputError, match=r"no picture of split 'test' decodes|no whole one is among them"):
+    whole = save_images(tmp_path / "other", set(range(30, 38)), 30)
+    with pytest.raises(InputError, match=r"no image of split 'test' decodes|no whole one is among them"):
         next(iter(opened(whole, way, True, monkeypatch).test.shuffled(4, seed=0)))
 
 
@@ -139,16 +139,16 @@ def read_all(folder: Path, streaming: bool) -> None:
 
 def test_rows_set_aside_keep_their_numbers(tmp_path: Path) -> None:
     """A broken one is named by its row in the file, whichever part it fell into."""
-    folder = save_pictures(tmp_path / "set", {35}, 40)
+    folder = save_images(tmp_path / "set", {35}, 40)
     (folder / "test.parquet").unlink()
     for streaming in (False, True):
-        with pytest.raises(InputError, match="picture 35 of split"):
+        with pytest.raises(InputError, match="image 35 of split"):
             read_all(folder, streaming)
 
 
-def test_processes_agree_on_where_pictures_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_agree_on_where_images_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If one process has too little memory none holds them: they would draw other batches."""
     monkeypatch.setattr(reading, "_all_agree", lambda here: False)
-    folder = save_pictures(tmp_path / "set", set(), 12)
+    folder = save_images(tmp_path / "set", set(), 12)
     split: Split = open_images(DataConfig(str(folder))).train
     assert isinstance(split._items.rows, IndexedRows)  # type: ignore[attr-defined]

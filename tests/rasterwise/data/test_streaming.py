@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  #
 def save_numbered(
     folder: Path, layout: Sequence[Sequence[int]], split: str = "train", start: int = 0
 ) -> Path:
-    """Parquet files of pictures that show their numbers: a list of row groups' lengths for each file."""
+    """Parquet files of images that show their numbers: a list of row groups' lengths for each file."""
     from pyarrow.parquet import ParquetWriter
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def save_numbered(
 
 
 def numbers_of(values: torch.Tensor) -> list[int]:
-    """The numbers that pictures show."""
+    """The numbers that images show."""
     shown = values[:, 0].long()
     return (shown[:, 0, 0] + 256 * shown[:, 0, 1]).tolist()
 
@@ -112,9 +112,9 @@ def test_a_resumed_stream_is_the_uninterrupted_one(folder: Path, workers: int) -
 
 
 def test_resuming_decodes_nothing_that_was_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch from far on costs as many pictures as the first."""
-    split, decoded, decode = opened(folder), list[int](), reading.decode_picture
-    monkeypatch.setattr(reading, "decode_picture", lambda content: decoded.append(1) or decode(content))
+    """A batch from far on costs as many images as the first."""
+    split, decoded, decode = opened(folder), list[int](), reading.decode_image
+    monkeypatch.setattr(reading, "decode_image", lambda content: decoded.append(1) or decode(content))
     next(split.shuffled(BATCH, seed=0, start=100_000))
     assert len(decoded) == BATCH
 
@@ -128,7 +128,7 @@ def test_in_order_every_item_once(folder: Path, world: int, workers: int) -> Non
             batches = list(split.ordered(batch_size, rank=rank, world=world))
             found = [number for batch in batches for number in numbers_of(batch.values)]
             assert found == list(range(61))[rank::world]
-            assert found == [n for batch in batches for n in batch.numbers.tolist()]  # type: ignore[union-attr]
+            assert found == [n for batch in batches for n in batch.indices.tolist()]  # type: ignore[union-attr]
             assert all(len(batch) == batch_size for batch in batches[:-1])
     piece = [n for batch in split.ordered(3, start=5, stop=13) for n in numbers_of(batch.values)]
     assert piece == list(range(5, 13))

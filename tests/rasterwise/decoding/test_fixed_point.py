@@ -1,4 +1,4 @@
-"""Parallel sampling: the walk's pictures, and how many evaluations they take."""
+"""Parallel sampling: the walk's images, and how many evaluations they take."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def seeded(seed: int = 3) -> torch.Generator:
 
 
 class Recorded(AutoregressiveModel):
-    """A model of x_i that is told how to give logits, and writes down how many pictures it was shown."""
+    """A model of x_i that is told how to give logits, and writes down how many images it was shown."""
 
     kind = "recorded"
     config_class = AutoregressiveConfig
@@ -88,7 +88,7 @@ class Unsteady(Recorded):
     ids=str,
 )
 def test_every_way_of_sampling(model: AutoregressiveModel, sampling: Sampling) -> None:
-    """Temperature, top-k, top-p and guidance give the walk's pictures, with and without known symbols."""
+    """Temperature, top-k, top-p and guidance give the walk's images, with and without known symbols."""
     mask = torch.rand(4, *GRID.shape, generator=seeded()) < 0.3
     for completion in ({}, {"known": random_symbols(GRID, 4), "mask": mask}):
         arguments: dict[str, Any] = {"condition": random_condition(4), "sampling": sampling, **completion}
@@ -101,7 +101,7 @@ def test_every_way_of_sampling(model: AutoregressiveModel, sampling: Sampling) -
 def test_batches_and_rows_change_nothing(
     model: AutoregressiveModel, noise: Literal["uniform", "gumbel"]
 ) -> None:
-    """A picture and what it took are the same in any batch; a share of the pictures is that share."""
+    """An image and what it took are the same in any batch; a share of the images is that share."""
     condition, rows, sampling = random_condition(7), torch.tensor([5, 6, 0]), Sampling(noise=noise)
     whole = model.sample_parallel(7, condition, sampling=sampling, generator=seeded())
     assert torch.equal(whole.symbols, model.sample(7, condition, sampling=sampling, generator=seeded()))
@@ -142,8 +142,8 @@ def test_what_is_all_known_takes_one_evaluation() -> None:
     assert drawn.evaluations.tolist() == [1, 1]
 
 
-def test_settled_pictures_leave_the_batch_and_others_enter() -> None:
-    """The network sees a picture as often as its evaluations say, and never more than a batch of them."""
+def test_settled_images_leave_the_batch_and_others_enter() -> None:
+    """The network sees an image as often as its evaluations say, and never more than a batch of them."""
     grid = Grid(1, 1, 6, 20)
     model = Counting(AutoregressiveConfig(grid=grid))
     mask = torch.zeros(5, *grid.shape, dtype=torch.bool)
@@ -161,8 +161,8 @@ def test_rounding_cannot_keep_it_from_ending() -> None:
 
 
 @pytest.mark.parametrize("method", ["sample", "sample_parallel"])
-def test_progress_counts_pictures(model: AutoregressiveModel, method: str) -> None:
-    """Parts of pictures, ever more of them, up to all."""
+def test_progress_counts_images(model: AutoregressiveModel, method: str) -> None:
+    """Parts of images, ever more of them, up to all."""
     calls: list[tuple[float, int]] = []
     getattr(model, method)(5, batch_size=2, generator=seeded(), progress=lambda *call: calls.append(call))
     done = [call[0] for call in calls]

@@ -1,4 +1,4 @@
-"""What is to be drawn: arguments that fit, and the noise of every picture."""
+"""What is to be drawn: arguments that fit, and the noise of every image."""
 
 from __future__ import annotations
 

@@ -104,19 +104,19 @@ def test_impossible_settings_are_refused(setting: dict[str, float], name: str) -
 
 
 def test_gumbel_noise_follows_the_probabilities_and_never_takes_a_zero() -> None:
-    """Chi-square over 40,000 draws: over pictures at one place, and over the places of one picture."""
+    """Chi-square over 40,000 draws: over images at one place, and over the places of one image."""
     seeds = torch.randint(-(2**63), 2**63 - 1, (40_000,), generator=torch.Generator().manual_seed(0))
     some, all_of_them = torch.tensor(17), torch.arange(40_000)
     probabilities = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
-    over_pictures = draw_by_gumbel(probabilities.expand(40_000, -1), seeds, some)
+    over_images = draw_by_gumbel(probabilities.expand(40_000, -1), seeds, some)
     over_places = draw_by_gumbel(probabilities.expand(1, 40_000, -1), seeds[:1], all_of_them)[0]
-    for drawn in (over_pictures, over_places):
+    for drawn in (over_images, over_places):
         counts = torch.bincount(drawn, minlength=6)
         assert counts[[0, 2, 5]].sum() == 0
         assert chisquare(counts[[1, 3, 4]], [20_000, 12_000, 8_000]).pvalue > 1e-4
 
 
-def test_gumbel_noise_is_that_of_the_picture_and_the_place() -> None:
+def test_gumbel_noise_is_that_of_the_image_and_the_place() -> None:
     """Whatever is drawn beside it; numbers are uniform, and neighbours know nothing of one another."""
     seeds = torch.tensor([5, -7, 2**62])
     whole = _uniform(seeds, torch.arange(200), 50)

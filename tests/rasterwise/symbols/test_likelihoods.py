@@ -89,7 +89,7 @@ def test_categorical_raises_half_precision() -> None:
     assert categorical_log_prob(logits.double(), symbols).dtype == torch.float64
 
 
-def test_bits_per_dim_of_a_uniform_picture() -> None:
+def test_bits_per_dim_of_a_uniform_image() -> None:
     """A uniform distribution over 256 levels costs 8 bits a subpixel."""
     assert bits_per_dim(12 * math.log(256), 12) == pytest.approx(8)
 

@@ -71,7 +71,7 @@ def small_objectives(stage: str) -> Objective:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("stage", ["vqvae", "prior", "pixel"])
 def test_one_batch_is_learned_by_heart(stage: str, precision: Any, tmp_path: Path) -> None:
-    """In every precision: two grids cost log 2 each in the end, and pictures are not far from theirs."""
+    """In every precision: two grids cost log 2 each in the end, and images are not far from theirs."""
     objective = small_objectives(stage)
     values = data_for(objective)[0][:2] if stage == "vqvae" else random_symbols(SMALL_GRID, 2)
     config = TrainingConfig(

@@ -53,7 +53,7 @@ def test_cells_of_sizes_and_families(asked: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("kind", MODULES)
 def test_presets(kind: str, asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
-    """The quick one needs nothing more, and flags change it; those of real pictures ask for a dataset."""
+    """The quick one needs nothing more, and flags change it; those of real images ask for a dataset."""
     assert rasterwise(["compare", kind, "--preset", "quick", "--samples", "17"]) == 0
     assert asked[0]["settings"].samples == 17
     assert asked[0]["settings"].budget == MODULES[kind].PRESETS["quick"].settings.budget

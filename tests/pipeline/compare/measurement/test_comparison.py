@@ -15,7 +15,7 @@ from pipeline.compare.measurement import comparison as comparisons
 from pipeline.compare.measurement import stage as stages
 from pipeline.compare.measurement.cell import FAILED, OUT_OF_MEMORY, OVER_BUDGET
 from pipeline.compare.measurement.comparison import compare
-from pipeline.compare.plan.families import CONTENDERS
+from pipeline.compare.plan.families import FAMILIES
 from pipeline.compare.plan.settings import Cell, Settings, Size
 from pipeline.compare.report.page import publish
 from rasterwise.errors import InputError
@@ -63,7 +63,7 @@ def result(output: Path, cell: Cell) -> dict[str, Any]:
 def test_every_family_is_compared_with_classes(tmp_path: Path) -> None:
     """To the last figure: mode coverage of all, and the probe of the one model whose layers can be probed."""
     sizes = {"vqvae-prior": Size(32, 1), "image-gpt": Size(32, 1)}
-    cells = [Cell(family, 4, sizes.get(family, Size(8, 1))) for family in CONTENDERS]
+    cells = [Cell(family, 4, sizes.get(family, Size(8, 1))) for family in FAMILIES]
     settings = dataclasses.replace(SETTINGS, budget="2steps", parallel=0)
     assert compare("family", cells, settings, tmp_path / "out", publish)["not_done"] == {}
     figures = {cell.family: result(tmp_path / "out", cell) for cell in cells}

@@ -1,11 +1,11 @@
-"""The contenders: buildable at every usual resolution, and refused where they are not."""
+"""The families: buildable at every usual resolution, and refused where they are not."""
 
 from __future__ import annotations
 
 import pytest
 
 from pipeline.compare.plan.families import (
-    CONTENDERS,
+    FAMILIES,
     batch_size,
     check_cell,
     family_named,
@@ -17,14 +17,14 @@ from pipeline.models import model_classes
 from rasterwise.errors import InputError
 
 
-@pytest.mark.parametrize("family", CONTENDERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_at_the_usual_resolutions(family: str) -> None:
     """In grey and in colour; its configuration is that of a known model."""
     for resolution in (4, 8, 16, 32, 64, 128, 256):
         for channels in (1, 3):
-            cell = Cell(family, resolution, CONTENDERS[family].size)
+            cell = Cell(family, resolution, FAMILIES[family].size)
             check_cell(cell, channels)
-            config = CONTENDERS[family].config(symbol_grid(cell, channels), cell.size)
+            config = FAMILIES[family].config(symbol_grid(cell, channels), cell.size)
             assert type(config) in {model.config_class for model in model_classes().values()}  # type: ignore[attr-defined]
 
 

@@ -18,7 +18,7 @@ from tests.pipeline.compare.conftest import Planted
 
 KINDS = ("resolution", "size", "family")
 
-# The page is shown in a frame of this one, which notes its errors before it loads and its pictures afterwards.
+# The page is shown in a frame of this one, which notes its errors before it loads and its images afterwards.
 WRAPPER = """<!doctype html><meta charset="utf-8"><pre id="found">nothing</pre><script>
 const errors = [];
 const frame = document.createElement("iframe");
@@ -118,7 +118,7 @@ def test_a_comparison_that_has_only_begun(planted: Planted, tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_chromium(kind: str, planted: Planted, tmp_path: Path) -> None:
-    """Every plot and picture is shown, nothing errs, and on a phone the tables scroll, not the page."""
+    """Every plot and image is shown, nothing errs, and on a phone the tables scroll, not the page."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("chromium is not installed")

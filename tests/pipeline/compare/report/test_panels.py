@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 
-from pipeline.compare.plan.families import CONTENDERS
+from pipeline.compare.plan.families import FAMILIES
 from pipeline.compare.report.panels import LABEL_GAP, label_ends, style_of
 from rasterwise.measure.figures import new_figure
 
 
 def test_families_are_told_apart() -> None:
-    styles = [style_of(family) for family in CONTENDERS]
+    styles = [style_of(family) for family in FAMILIES]
     for key in ("color", "marker"):
-        assert len({style[key] for style in styles}) == len(CONTENDERS)
+        assert len({style[key] for style in styles}) == len(FAMILIES)
 
 
 def test_labels_keep_apart_and_inside() -> None:

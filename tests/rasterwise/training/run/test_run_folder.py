@@ -50,7 +50,7 @@ def test_the_same_run_goes_on_and_another_is_refused(tmp_path: Path) -> None:
 
 
 def test_how_the_data_are_read_may_change(tmp_path: Path) -> None:
-    """A broken picture stopped the run: it goes on with --skip-broken, typed again or resumed; not with other data."""
+    """A broken image stopped the run: it goes on with --skip-broken, typed again or resumed; not with other data."""
     started = Options(tmp_path / "run")
     RunFolder.claim(started.output, "train vqvae", started)
     resumed = read_options(started.output, "train vqvae", Options)
