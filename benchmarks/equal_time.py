@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,11 +33,12 @@ from rasterwise.progress import Progress
 from rasterwise.symbols.grid import Grid
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from rasterwise.training.accelerator import start_accelerator
-from rasterwise.training.autoregressive import train_on_images
+from rasterwise.training.autoregressive import images_task
 from rasterwise.training.config import TrainingConfig
 from rasterwise.training.likelihood import LikelihoodObjective
-from rasterwise.training.optimizer import parameter_groups
+from rasterwise.training.loop import train
 from rasterwise.training.run.run_folder import RunFolder
+from rasterwise.training.step import TrainingStep
 
 LikeName = Literal["pixelcnn", "gated-pixelcnn", "row-lstm", "diagonal-bilstm"]
 
@@ -132,18 +134,13 @@ def time_steps(shape: tuple[int, int, int], options: EqualTimeBenchmark) -> dict
     grid, device = tokenizer.grid(*shape), torch.device("cpu")
     batch = Batch(torch.randint(256, (options.batch_size, *shape), dtype=torch.uint8))
 
-    def stepper(name: LikeName) -> Any:
-        objective = LikelihoodObjective(build(name, grid, options), tokenizer).train()
-        optimizer = torch.optim.AdamW(parameter_groups(objective, 0.01), lr=1e-4, fused=True)
+    training = TrainingConfig(batch_size=options.batch_size, precision=options.precision, device="cpu")
+    accelerator = start_accelerator(training)
 
-        def step() -> None:
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.precision == "bf16"):
-                losses = objective(batch)
-            losses.total.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        return step
+    def stepper(name: LikeName) -> Callable[[], object]:
+        objective = LikelihoodObjective(build(name, grid, options), tokenizer)
+        train_step = TrainingStep(objective, training, accelerator)
+        return lambda: train_step(batch, 0)
 
     steps = {name: stepper(name) for name in options.models}
     seconds: dict[LikeName, list[float]] = {name: [] for name in options.models}
@@ -173,9 +170,8 @@ def train_model(name: LikeName, step_seconds: list[float], options: EqualTimeBen
     )
     accelerator = start_accelerator(training)
     run = RunFolder.claim(options.runs / name, f"equal-time {name}", options)
-    report = run.report or train_on_images(
-        model, tokenizer, images, training, run, accelerator, label_dropout=0.0
-    )
+    task = images_task(model, tokenizer, images, label_dropout=0.0)
+    report = run.report or dataclasses.asdict(train(task, training, run, accelerator))
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "step_seconds": step_seconds,

@@ -1,4 +1,4 @@
-"""What the training loop costs beside the forward pass, the backward pass and the optimizer's step."""
+"""What the training loop costs besides its steps."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from rasterwise.measure.timing import median, seconds_of
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.config import TrainingConfig
 from rasterwise.training.loop import train
-from rasterwise.training.objective import Objective
+from rasterwise.training.objective import Objective, TrainingTask
 from rasterwise.training.run.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class LoopTimes:
-    """Steps of the training loop, and bare steps of the same model between them.
+    """Rounds of the training loop, and training steps alone of an equal model between them.
 
     Attributes:
         loop_seconds: From asking for a batch to asking for the next one.
-        bare_seconds: Forward, backward and optimizer's step alone.
+        bare_seconds: Of training steps alone.
     """
 
     loop_seconds: list[float]
@@ -37,7 +37,7 @@ class LoopTimes:
 
     @property
     def overhead(self) -> float:
-        """Share of a loop's step that is not in a bare one, by their medians; noise can make it negative."""
+        """Share of the loop's time that is not in its steps, by medians; noise can make it negative."""
         return 1 - median(self.bare_seconds) / median(self.loop_seconds)
 
     def figures(self) -> dict[str, Any]:
@@ -94,13 +94,14 @@ def measure_loop(
     Args:
         objective: What is trained.
         split: On what.
-        bare: A step of another model of the same configuration.
+        bare: A training step of another model of the same configuration.
         config: How; its last step is not timed.
         warmup_steps: So many of the first steps are not timed either.
     """
     accelerator = start_accelerator(config)
     interleaved = InterleavedSplit(split, bare, accelerator.device)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-        train(objective, interleaved, config, RunFolder(Path(folder)), accelerator, evaluate=lambda *_: {})
+        task = TrainingTask(objective, interleaved, evaluate=lambda *_: {})
+        train(task, config, RunFolder(Path(folder)), accelerator)
     times = interleaved.times
     return LoopTimes(times.loop_seconds[warmup_steps:], times.bare_seconds[warmup_steps:])

@@ -19,11 +19,12 @@ from benchmarks.models import MODELS, TRAINED, Benchmarked, ModelName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
 from rasterwise.data.indexed import tensor_split
 from rasterwise.errors import InputError
-from rasterwise.measure.flops import flop_counter
 from rasterwise.measure.timing import DeviceChoice, chosen_device, in_fresh_process, median, seconds_of
 from rasterwise.progress import Progress
+from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.config import TrainingConfig
-from rasterwise.training.optimizer import parameter_groups
+from rasterwise.training.dry_run import costs_of
+from rasterwise.training.step import TrainingStep
 
 Precision = Literal["fp32", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -31,10 +32,11 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 @dataclass(frozen=True)
 class TrainingBenchmark:
-    """Time training steps (forward, backward, AdamW) of every model; print a Markdown table and write JSON.
+    """Time training steps of every model; print a Markdown table and write JSON.
 
-    Beside these bare steps, as many of the real training loop are timed, each after a bare one: `loop_overhead` is
-    the share of the loop's step that a bare step does without (data, clipping, averaged weights, checks, progress).
+    A step is the one that every training takes: forward, backward, clipping, the check for finite values, AdamW and
+    averaged weights. As many rounds of the training loop are timed as well, each after a step alone:
+    `loop_overhead` is the share of a round that is not in its step (data, metrics, progress).
 
     A model is measured in a process of its own, its precisions interleaved: a step in each, then a convolution
     in each, whose best FLOP/s are the peak that the model's are compared with.
@@ -110,61 +112,47 @@ class Variant:
         self.precision: Precision = precision
         self.compiled, self.device = compiled, device
         self.benchmarked, self.options = benchmarked, options
-        model = benchmarked.build(options.size, device).train()
-        self.config = model.config
+        model = benchmarked.build(options.size, device)
+        self.model_config = model.config
         self.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        self.objective: Any = benchmarked.objective(model)
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.objective, 0.01), lr=1e-4, fused=True)
+        self.training = TrainingConfig(
+            batch_size=options.batch_size,
+            learning_rate=1e-4,
+            precision=precision,
+            compile=compiled,
+            device="cpu" if device.type == "cpu" else "auto",
+        )
+        self.objective = benchmarked.objective(model)
+        self.accelerator = start_accelerator(self.training)
+        self._step = TrainingStep(self.objective, self.training, self.accelerator)
         self.batch = benchmarked.batch(options.size, options.batch_size, device)
         self.step_seconds: list[float] = []
-        if compiled:
-            self.objective = torch.compile(self.objective)
 
     @property
     def name(self) -> str:
         """The precision, and whether compiled."""
         return f"{self.precision}-compiled" if self.compiled else self.precision
 
-    def gradients(self) -> None:
-        """Forward and backward."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            losses = self.objective(self.batch)
-        losses.total.backward()
-
     def step(self) -> None:
-        """One training step."""
-        self.gradients()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        """One training step, at the full learning rate."""
+        self._step(self.batch, self.training.warmup_steps)
 
     def loop(self) -> LoopTimes:
-        """Times of the real training loop beside those of this variant's steps."""
+        """Times of the training loop, and of this variant's steps between its rounds."""
         options, model = self.options, self.benchmarked.build(self.options.size, self.device)
         data = self.benchmarked.batch(options.size, 2 * options.batch_size, torch.device("cpu"))
         steps = options.warmup_steps + options.steps + 1  # the last one is not timed
-        config = TrainingConfig(
-            steps=steps,
-            batch_size=options.batch_size,
-            learning_rate=1e-4,
-            precision=self.precision,
-            compile=self.compiled,
-            evaluate_every=steps,
-            device="cpu" if self.device.type == "cpu" else "auto",
-        )
         return measure_loop(
             self.benchmarked.objective(model),
             tensor_split(data.values),
             self.step,
-            config,
+            dataclasses.replace(self.training, steps=steps, evaluate_every=steps),
             warmup_steps=options.warmup_steps,
         )
 
     def flops_a_step(self) -> int:
         """FLOPs of a step, forward and backward."""
-        with flop_counter() as counter:
-            self.gradients()
-        self.optimizer.zero_grad()
-        return int(counter.get_total_flops())
+        return costs_of(self.objective, self.batch, self.accelerator).flops
 
 
 @dataclass(frozen=True)
@@ -256,7 +244,7 @@ def measure_model(name: ModelName, options: TrainingBenchmark) -> Cell:
         peaks[precision] = max(peaks.get(precision, 0.0), convolution.flops / min(seconds))
     return {
         "size": options.size,
-        "config": dataclasses.asdict(variants[0].config),
+        "config": dataclasses.asdict(variants[0].model_config),
         "parameters": variants[0].parameters,
         "flops_a_step": flops,
         "device": str(device),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pixel_baselines.gated_pixelcnn.model import GatedPixelCNN
 from pixel_baselines.image_gpt.model import ImageGPT
 from pixel_baselines.pixel_rnn.diagonal_bilstm import DiagonalBiLSTM
@@ -20,5 +22,10 @@ MODELS: dict[str, type[AutoregressiveModel]] = {
 }
 """Every pixel-level model by the name that ``--model`` takes."""
 
-
 DEFAULT_MODEL = "gated-pixelcnn"
+
+
+def model_of(config: Any) -> AutoregressiveModel:
+    """A new model of the class that a configuration belongs to."""
+    model_class = next(one for one in MODELS.values() if one.config_class is type(config))
+    return model_class(config)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from rasterwise.command_line.options import TrainingOptions, in_order
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.config import DataConfig
 from rasterwise.training.config import TrainingConfig
@@ -17,8 +18,9 @@ COMMAND = "train pixel --model "
 Model = TypeVar("Model")
 
 
-@dataclass(frozen=True)
-class TrainPixel(Generic[Model]):
+@in_order
+@dataclass(frozen=True, kw_only=True)
+class TrainPixel(TrainingOptions, Generic[Model]):
     """Train a pixel-level model on images, or on codes as their prior.
 
     Attributes:
@@ -35,12 +37,6 @@ class TrainPixel(Generic[Model]):
         conditional: Tell the model the images' classes. Codes that have classes always do.
         training: How it is trained.
         label_dropout: Share of labels hidden in training, so that guidance has an unconditional model.
-        resume: Go on with the run in this folder, as it was configured: nothing else needs to be given, and what
-            is given must agree with it. The same command again does the same.
-        dry_run: Print the resolved configuration, the parameters, the FLOPs of a step and the memory that it takes,
-            and write nothing.
-        force: Delete a run that is in the output folder and start anew.
-        json: Print the report as JSON.
     """
 
     model: Model
@@ -54,7 +50,3 @@ class TrainPixel(Generic[Model]):
     conditional: bool = False
     training: TrainingConfig = field(default_factory=TrainingConfig)
     label_dropout: float = 0.1
-    resume: Path | None = None
-    dry_run: bool = False
-    force: bool = False
-    json: bool = False

@@ -8,26 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+import torch
 
 from pixel_baselines.image_gpt.palette import PaletteConfig, PaletteTokenizer
-from pixel_baselines.models import DEFAULT_MODEL, MODELS
+from pixel_baselines.models import DEFAULT_MODEL, MODELS, model_of
 from pixel_baselines.options import COMMAND, TrainPixel
-from rasterwise.codes.dataset import open_codes
+from rasterwise.codes.dataset import CodeData, open_codes
 from rasterwise.command_line.run import USER_ERROR, run_command, split_word
+from rasterwise.command_line.training import read_images, run_training
 from rasterwise.data.augmentation import augmented
-from rasterwise.data.dataset import ImageData, broken_images, open_images
-from rasterwise.data.splits import Split
+from rasterwise.data.dataset import ImageData
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.models.pretrained import CONFIG_NAME, read_kind
-from rasterwise.progress import Progress
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from rasterwise.training.accelerator import start_accelerator
-from rasterwise.training.autoregressive import Decode, train_on_codes, train_on_images
-from rasterwise.training.dry_run import dry_run
-from rasterwise.training.likelihood import LikelihoodObjective
-from rasterwise.training.run.run_folder import MAY_DIFFER, RunFolder, read_command
+from rasterwise.training.autoregressive import Decode, codes_task, images_task
+from rasterwise.training.objective import TrainingTask
+from rasterwise.training.run.run_folder import MAY_DIFFER, read_command
 
 
 def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[str, Any]:
@@ -38,38 +36,40 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
         decode: The tokenizer's of the codes, for sample images; images need none.
     """
     accelerator = start_accelerator(options.training)
-    main = accelerator.is_main_process
-    model_class = next(model for model in MODELS.values() if model.config_class is type(options.model))
     if options.codes is not None:
-        if options.augmentation.active:
-            raise InputError("codes are augmented as they are made: encode them with --copies, not here")
-        codes = open_codes(options.codes)
-        config = dataclasses.replace(
-            _without_order(options.model),
-            grid=codes.key.grid,
-            classes=codes.key.classes,
-            tokenizer=codes.key.tokenizer,
-        )
-        if options.dry_run:
-            return _dry_run(options, model_class(config), None, codes.train, accelerator)
-        run = _claim(options, config, main)
-        accelerator.wait_for_everyone()
-        return run.report or train_on_codes(
-            model_class(config),
-            codes,
-            options.training,
-            run,
-            accelerator,
-            label_dropout=options.label_dropout,
-            decode=decode,
-        )
-    with Progress("reading images", "image", shown=main) as progress:
-        images = open_images(options.data, progress)
+        task = _codes_task(options, open_codes(options.codes), decode)
+        images = None
+    else:
+        images = read_images(options.data, accelerator)
+        task = _images_task(options, images, accelerator.device)
+    model: AutoregressiveModel = task.objective.model  # type: ignore[assignment]
+    return run_training(
+        dataclasses.replace(options, model=model.config),
+        f"{COMMAND}{model.kind}",
+        task,
+        accelerator,
+        images=images if options.data.skip_broken else None,
+    )
+
+
+def _codes_task(options: TrainPixel[Any], codes: CodeData, decode: Decode | None) -> TrainingTask:
+    if options.augmentation.active:
+        raise InputError("codes are augmented as they are made: encode them with --copies, not here")
+    config = dataclasses.replace(
+        _without_order(options.model),
+        grid=codes.key.grid,
+        classes=codes.key.classes,
+        tokenizer=codes.key.tokenizer,
+    )
+    return codes_task(model_of(config), codes, label_dropout=options.label_dropout, decode=decode)
+
+
+def _images_task(options: TrainPixel[Any], images: ImageData, device: torch.device) -> TrainingTask:
     tokenizer = tokenizer_for(options, images)
     classes = images.classes if options.conditional else ()
     if options.conditional and not classes:
         raise InputError(
-            f"dataset {options.data.dataset!r} has no classes to tell the model; leave out --conditional"
+            f"dataset {options.data.dataset!r} has no classes to condition on; leave out --conditional"
         )
     config = dataclasses.replace(
         _without_order(options.model) if options.palette else options.model,
@@ -78,35 +78,7 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
         tokenizer=tokenizer.fingerprint,
     )
     images = dataclasses.replace(images, train=augmented(images.train, options.augmentation))
-    if options.dry_run:
-        return _dry_run(options, model_class(config), tokenizer, images.train, accelerator)
-    run = _claim(options, config, main)
-    accelerator.wait_for_everyone()
-    report = run.report or train_on_images(
-        model_class(config),
-        tokenizer,
-        images,
-        options.training,
-        run,
-        accelerator,
-        label_dropout=options.label_dropout,
-    )
-    broken = {"broken_images": broken_images(images, accelerator)} if options.data.skip_broken else {}
-    return {**report, **broken}
-
-
-def _dry_run(
-    options: TrainPixel[Any],
-    model: AutoregressiveModel,
-    tokenizer: Any,
-    split: Split,
-    accelerator: Accelerator,
-) -> dict[str, Any]:
-    if tokenizer is not None:
-        tokenizer.to(accelerator.device)
-    objective = LikelihoodObjective(model, tokenizer, options.label_dropout)
-    resolved = dataclasses.replace(options, model=model.config)
-    return dry_run(resolved, objective, split, options.training, accelerator)
+    return images_task(model_of(config), tokenizer.to(device), images, label_dropout=options.label_dropout)
 
 
 def tokenizer_for(options: TrainPixel[Any], images: ImageData) -> Any:
@@ -138,15 +110,6 @@ def _palette_of_run(options: TrainPixel[Any], config: PaletteConfig) -> PaletteT
 def _without_order(config: Any) -> Any:
     """The configuration for symbols whose numbers are no intensities."""
     return dataclasses.replace(config, embedding="learned") if hasattr(config, "embedding") else config
-
-
-def _claim(options: TrainPixel[Any], config: Any, main: bool) -> RunFolder:
-    resolved = dataclasses.replace(options, model=config)
-    return RunFolder.claim(options.output, COMMAND + _name(config), resolved, force=options.force, main=main)
-
-
-def _name(config: Any) -> str:
-    return next(name for name, model in MODELS.items() if model.config_class is type(config))
 
 
 def run(arguments: Sequence[str] | None, program: str | None, command: Any = train_pixel) -> int:

@@ -27,7 +27,7 @@ class VQVAEObjective(Objective):
 
     def forward(self, batch: Batch) -> Losses:
         images = batch.values
-        reconstruction: Reconstruction = self.model(images, more_to_come=self.more_to_come)
+        reconstruction: Reconstruction = self.model(images, more_to_come=not batch.last_part)
         target = to_unit(images, self.model)
         seen = F.mse_loss(reconstruction.mean.detach().clamp(-1, 1), target)
         shown = {"psnr_db": -10 * torch.log10(seen / 4)}  # images span 2 from black to white

@@ -25,7 +25,7 @@ from rasterwise.training.config import TrainingConfig
 from rasterwise.training.fsdp import whole
 from rasterwise.training.likelihood import LikelihoodObjective, evaluate_likelihood
 from rasterwise.training.loop import train
-from rasterwise.training.objective import Objective
+from rasterwise.training.objective import Objective, TrainingTask
 from rasterwise.training.run.run_folder import RunFolder
 from stage1_vqvae import VQVAE, VQVAEConfig
 from stage1_vqvae.objective import VQVAEObjective
@@ -94,7 +94,7 @@ def evaluate(model: Any, accelerator: Accelerator) -> dict[str, float]:
     return {"nll_nats": metrics["nll_nats"]}
 
 
-def run(folder: Path, accumulate: int, stages: list[str], sharded: bool) -> None:
+def train_stages(folder: Path, accumulate: int, stages: list[str], sharded: bool) -> None:
     """Train stages, each into a folder of its own, or go on with what is there."""
     if sharded:
         os.environ.update(SHARDED)
@@ -108,14 +108,9 @@ def run(folder: Path, accumulate: int, stages: list[str], sharded: bool) -> None
         objective = STAGES[name]()
         path = folder / name
         path.mkdir(parents=True, exist_ok=True)
-        train(
-            objective,
-            tensor_split(images() if name == "vqvae" else random_symbols(GRID, 40)),
-            config,
-            RunFolder(path, main=accelerator.is_main_process),
-            accelerator,
-            evaluate=evaluate,
-        )
+        split = tensor_split(images() if name == "vqvae" else random_symbols(GRID, 40))
+        run = RunFolder(path, main=accelerator.is_main_process)
+        train(TrainingTask(objective, split, evaluate), config, run, accelerator)
         assert accelerator.is_fsdp2 == sharded, "Accelerate's state forgot it on the way"
         state = {
             key: whole(value)
@@ -130,5 +125,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     words = sys.argv[3:]
     chosen = [stage for stage in STAGES if stage in words] or list(STAGES)
-    run(Path(sys.argv[1]), int(sys.argv[2]), chosen, "sharded" in words)
+    train_stages(Path(sys.argv[1]), int(sys.argv[2]), chosen, "sharded" in words)
     leave_process_group()

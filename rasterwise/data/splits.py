@@ -21,11 +21,14 @@ class Batch:
         values: uint8 images or int64 symbols, ``(B, C, H, W)``.
         labels: int64 ``(B,)``, or None where the data has no classes.
         indices: int64 ``(B,)`` on the CPU, which of the split's items these are; read in order alone.
+        last_part: False for a part of a training batch that other parts follow, where gradients are accumulated.
+            What learns without gradients (an EMA codebook) then gathers the parts and learns at the last one.
     """
 
     values: Tensor
     labels: Tensor | None = None
     indices: Tensor | None = None
+    last_part: bool = True
 
     def __len__(self) -> int:
         return len(self.values)
@@ -36,7 +39,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return Batch(self.values.to(device, non_blocking=True), labels, self.indices)
+        return Batch(self.values.to(device, non_blocking=True), labels, self.indices, self.last_part)
 
     def pin_memory(self) -> Batch:
         """In page-locked memory, from where a GPU copies without waiting; torch's DataLoader calls it."""

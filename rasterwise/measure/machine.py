@@ -15,10 +15,11 @@ import torch
 
 
 def device_name(device: torch.device) -> str:
-    """What a figure was measured on, in words."""
+    """What computes, in words: the GPU's name, or how many of the CPU's threads torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU cores"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:

@@ -47,6 +47,19 @@ class Best:
     value: float
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins or goes on.
+
+    Attributes:
+        step: Optimizer steps done so far.
+        best: The best weights so far; None before there are any.
+    """
+
+    step: int
+    best: Best | None
+
+
 class DamagedError(Exception):
     """A checkpoint is not what was saved; the message names the file."""
 
@@ -54,38 +67,42 @@ class DamagedError(Exception):
 class Checkpoints:
     """The checkpoints of one run, ``folder/step-<step>``: the last ones and the best.
 
-    Each holds ``state.safetensors`` (weights, averaged weights, optimizer, buffers such as a codebook and its
-    statistics, every process's random state), ``step.json`` (the step, the optimizer's settings, the best
+    Each holds ``state.safetensors`` (weights, averaged weights, optimizers, buffers such as a codebook and its
+    statistics, every process's random state), ``step.json`` (the step, the optimizers' settings, the best
     step so far) and, written last, ``manifest.json`` with the SHA-256 of both. The data's order is a function
     of the step, so the step stands for it.
 
     Args:
         folder: The run's ``checkpoints``.
         modules: What to save by name: the objective (unwrapped), the averaged weights.
-        optimizer: Its state is saved by the number of each parameter.
+        optimizers: By name; their states are saved by the index of each parameter.
         accelerator: All processes save and load; each one's random state is kept.
-        keep_last: How many are kept beside the best.
+        keep_last: How many are kept, besides the best.
     """
 
     def __init__(
         self,
         folder: Path,
         modules: dict[str, nn.Module],
-        optimizer: torch.optim.Optimizer,
+        optimizers: dict[str, torch.optim.Optimizer],
         accelerator: Accelerator,
         keep_last: int = 2,
     ) -> None:
-        self.folder, self.modules, self.optimizer = folder, modules, optimizer
+        self.folder, self.modules, self.optimizers = folder, modules, optimizers
         self.accelerator, self.keep_last = accelerator, keep_last
-        self.best: Best | None = None
 
-    def save(self, step: int) -> None:
-        """Save the run's state after ``step`` steps, whole or not at all, and delete what is not kept."""
+    def save(self, step: int, best: Best | None) -> None:
+        """Save the run's state, whole or not at all, and delete what is not kept; all processes call this.
+
+        Args:
+            step: After how many optimizer steps.
+            best: The best weights so far, whose checkpoint is kept.
+        """
         device = self.accelerator.device
         random_states = self.accelerator.gather(_random_state(device)[None].to(device)).cpu()
-        state = self.optimizer.state_dict()
+        states = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         tensors: dict[str, Tensor] = {"random_states": random_states}
-        for name, value in self._tensors(state["state"]):
+        for name, value in self._tensors(states):
             value = whole(value)
             if self.accelerator.is_main_process:  # off the device at once, where all of it need not fit
                 tensors[name] = value.cpu()
@@ -94,31 +111,30 @@ class Checkpoints:
         scaler = self.accelerator.scaler
         content = {
             "step": step,
-            "best": asdict(self.best) if self.best else None,
-            "optimizer_groups": [
-                {key: value for key, value in group.items() if key != "lr"} for group in state["param_groups"]
-            ],
+            "best": asdict(best) if best else None,
+            **{f"{name}_groups": _without_rates(state["param_groups"]) for name, state in states.items()},
             "scaler": scaler.state_dict() if scaler else None,
         }
         with new_folder(self.folder / f"step-{step:08d}") as pending:
             save_tensors(tensors, pending / STATE_NAME)
             write_json(pending / STEP_NAME, content)
             write_manifest(pending)
-        self._thin_out(step)
+        self._thin_out(step, best)
 
-    def _tensors(self, optimizer_state: dict[int, dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+    def _tensors(self, optimizer_states: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:
         for name, module in self.modules.items():
             for key, value in module.state_dict().items():
                 yield f"{name}/{key}", value
-        for number, values in optimizer_state.items():
-            for key, value in values.items():
-                yield f"optimizer/{number}/{key}", torch.as_tensor(value)
+        for name, state in optimizer_states.items():
+            for index, values in state["state"].items():
+                for key, value in values.items():
+                    yield f"{name}/{index}/{key}", torch.as_tensor(value)
 
-    def load(self, say: Callable[[str], None]) -> int:
-        """Restore the newest whole checkpoint; returns its step, 0 where there is none.
+    def load(self, report: Callable[[str], None]) -> Start:
+        """Restore the newest whole checkpoint; returns where it goes on, step 0 where there is none.
 
         Args:
-            say: Shows a line; one names each damaged checkpoint that is passed over.
+            report: Shows a line; one names each damaged checkpoint that is passed over.
 
         Raises:
             InputError: A file lies there that no checkpoint has, no checkpoint is whole, or the newest one is of
@@ -131,10 +147,10 @@ class Checkpoints:
                 content, tensors = _read(path)
             except DamagedError as damage:
                 damages.append(f"{path.name}: {damage}")
-                say(f"checkpoint {path} is passed over: {damage}")
+                report(f"checkpoint {path} is passed over: {damage}")
                 continue
             try:
-                return self._restore(content, tensors, say)
+                return self._restore(content, tensors, report)
             except (RuntimeError, KeyError, ValueError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"checkpoint {path} does not fit the run's model: {reason}") from None
@@ -143,49 +159,63 @@ class Checkpoints:
                 f"no checkpoint in {self.folder} is whole ({'; '.join(damages)}); restore one from a copy, "
                 "or start anew with --force"
             )
-        return 0
+        return Start(0, None)
 
     def _restore(
-        self, content: dict[str, Any], tensors: dict[str, Tensor], say: Callable[[str], None]
-    ) -> int:
+        self, content: dict[str, Any], tensors: dict[str, Tensor], report: Callable[[str], None]
+    ) -> Start:
         for name, module in self.modules.items():
-            prefix, own = f"{name}/", module.state_dict()
-            saved = {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
+            own, saved = module.state_dict(), _named(tensors, name)
             module.load_state_dict({k: sharded_like(value, own.get(k, value)) for k, value in saved.items()})
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer/"):
-                _, number, field = key.split("/")
-                state.setdefault(int(number), {})[field] = sharded_like(value, parameters[int(number)])
-        now = self.optimizer.state_dict()["param_groups"]
-        groups = [
-            {**group, "lr": current["lr"]}
-            for group, current in zip(content["optimizer_groups"], now, strict=True)
-        ]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for name, optimizer in self.optimizers.items():
+            _restore_optimizer(optimizer, content[f"{name}_groups"], _named(tensors, name))
         if self.accelerator.scaler and content["scaler"]:
             self.accelerator.scaler.load_state_dict(content["scaler"])
-        self.best = Best(**content["best"]) if content["best"] else None
         states, processes = tensors["random_states"], self.accelerator.num_processes
         if len(states) == processes:
             _restore_random_state(states[self.accelerator.process_index], self.accelerator.device)
         else:  # exact resumption takes as many as before; the run is as good a one with others
-            say(f"the run had {len(states)} processes and now has {processes}: dropout draws other numbers")
-        return int(content["step"])
+            report(
+                f"the run had {len(states)} processes and now has {processes}: dropout draws other numbers"
+            )
+        return Start(int(content["step"]), Best(**content["best"]) if content["best"] else None)
 
-    def _thin_out(self, step: int) -> None:
+    def _thin_out(self, step: int, best: Best | None) -> None:
         """Delete all but the last ones up to a step and the best; a later one was damaged, and passed over."""
         steps = {int(path.name.removeprefix("step-")): path for path in _found(self.folder)}
         kept = set(sorted(number for number in steps if number <= step)[-self.keep_last :])
-        if self.best:
-            kept.add(self.best.step)
+        if best:
+            kept.add(best.step)
         for number in steps.keys() - kept:
             remove_folder(steps[number])
 
 
+def _without_rates(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """An optimizer's settings; the learning rate is a function of the step."""
+    return [{key: value for key, value in group.items() if key != "lr"} for group in groups]
+
+
+def _named(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors under a name, without it."""
+    prefix = f"{name}/"
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]], tensors: dict[str, Tensor]
+) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, field = key.partition("/")
+        state.setdefault(int(index), {})[field] = sharded_like(value, parameters[int(index)])
+    now = optimizer.state_dict()["param_groups"]
+    groups = [{**group, "lr": current["lr"]} for group, current in zip(groups, now, strict=True)]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
 def write_manifest(folder: Path) -> None:
-    """Write the SHA-256 of a checkpoint's files beside them."""
+    """Write the SHA-256 of a checkpoint's files into its manifest."""
     (folder / MANIFEST_NAME).write_bytes(_manifest({name: sha256_of(folder / name) for name in CONTENT}))
 
 

@@ -1,14 +1,25 @@
-"""A model together with the loss that trains it."""
+"""What is trained: a model with its losses, the data, and how the model is measured and shown."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from accelerate import Accelerator
+from PIL import Image
 from torch import Tensor, nn
 
-from rasterwise.data.splits import Batch
+from rasterwise.data.splits import Batch, Split
 from rasterwise.models.pretrained import Pretrained
+
+Evaluate = Callable[[Any, Accelerator], dict[str, float]]
+"""A model in evaluation mode to its metrics over the whole test split; all processes call it, without gradients."""
+
+Draw = Callable[[Any], Image.Image]
+"""A model in evaluation mode to a sample image; the main process calls it, without gradients."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +41,36 @@ class Objective(nn.Module, ABC):
     Attributes:
         model: What is trained and saved.
         criterion: The test metric that tells which weights are best, the lower the better; empty: none does.
-        more_to_come: Whether the batch is a part of one that is accumulated, and not the last: what is learned
-            without gradients waits for the last.
+        adversaries: Objectives with models of their own (a discriminator's, say), which the same training step
+            trains, each with an optimizer of its own. A tuple of modules is no submodule: an objective's own
+            parameters are those of its model alone.
     """
 
     model: Pretrained
     criterion: str = ""
-    more_to_come: bool = False
+    adversaries: tuple[Objective, ...] = ()
 
     @abstractmethod
     def forward(self, batch: Batch) -> Losses: ...
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What is trained, on what, and what is recorded of it.
+
+    Attributes:
+        objective: The model with its losses; on the CPU.
+        split: What to train on.
+        evaluate: Measures the model.
+        draw: Shows the model; None for no sample images.
+        card: Text for the model card.
+        save_tokenizer: Writes the tokenizer of the model's symbols into a folder, with which the run becomes a
+            pipeline; None where the model needs none.
+    """
+
+    objective: Objective
+    split: Split
+    evaluate: Evaluate
+    draw: Draw | None = None
+    card: str = ""
+    save_tokenizer: Callable[[Path], object] | None = None

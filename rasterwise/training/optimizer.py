@@ -1,4 +1,4 @@
-"""What surrounds the gradient: parameter groups, the learning rate's course, averaged weights."""
+"""AdamW, its learning rate at each step, and averaged weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+from rasterwise.training.config import TrainingConfig
+
+
+def adamw(module: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW on all parameters of a module that require a gradient; each step sets its learning rate.
+
+    References:
+        Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019 (arXiv 1711.05101).
+    """
+    groups = parameter_groups(module, config.weight_decay)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -190,7 +190,7 @@ def test_refusals(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--palette=8", "--levels=4"], "--palette takes the place of --levels"),
         (["--levels=5"], "levels is 5"),
         (["--dynamic"], "dynamic binarization gives 2 levels, not 256"),
-        ([f"--dataset={plain}", "--conditional"], "has no classes to tell the model"),
+        ([f"--dataset={plain}", "--conditional"], "has no classes to condition on"),
         (["--model=image-gpt", "--palette=4000"], "ask for"),
     ):
         capsys.readouterr()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from pipeline.compare.plan.budget import Budget
@@ -20,9 +19,9 @@ from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.config import TrainingConfig
 from rasterwise.training.dry_run import extrapolated_costs
 from rasterwise.training.loop import train
-from rasterwise.training.objective import Objective
-from rasterwise.training.optimizer import parameter_groups
+from rasterwise.training.objective import Evaluate, Objective, TrainingTask
 from rasterwise.training.run.run_folder import RunFolder
+from rasterwise.training.step import TrainingStep
 
 STEPS_NAME = "steps.json"
 STAGE_NAME = "stage.json"
@@ -42,14 +41,14 @@ class Stage:
         folder: Of the stage: ``steps.json``, ``run/`` and ``stage.json``.
         objective: Builds the model with its losses, the same for the same state of torch's generator.
         split: To train on.
-        evaluate: (model, accelerator) to test metrics.
+        evaluate: Measures the model on the test split.
         training: How; its steps, warm-up and averaging follow from the budget.
     """
 
     folder: Path
     objective: Callable[[], Objective]
     split: Split
-    evaluate: Callable[[Any, Accelerator], dict[str, float]]
+    evaluate: Evaluate
     training: TrainingConfig
 
 
@@ -97,17 +96,13 @@ def train_stage(stage: Stage, budget: Budget) -> StageReport:
         keep_last=1,
     )
     accelerator = start_accelerator(training)
-    objective = stage.objective()
+    task = TrainingTask(stage.objective(), stage.split, stage.evaluate, card="Trained for a comparison.")
     run = RunFolder.claim(stage.folder / "run", "compare", training)
     report = run.report or {}
 
     def work() -> None:
         if not report:
-            card = "Trained for a comparison."
-            ended = train(
-                objective, stage.split, training, run, accelerator, evaluate=stage.evaluate, card=card
-            )
-            report.update(dataclasses.asdict(ended))
+            report.update(dataclasses.asdict(train(task, training, run, accelerator)))
 
     memory = with_peak_memory(work, accelerator.device)
     if report["stopped"]:
@@ -134,11 +129,12 @@ def planned_steps(stage: Stage, budget: Budget) -> dict[str, Any]:
     if path.exists():
         return read_json(path)
     accelerator = start_accelerator(stage.training)
-    objective = stage.objective().to(accelerator.device).train()
+    objective = stage.objective()
     seconds: list[float] = []
     if budget.unit == "seconds":  # what does not fit shows here, before more work is done with it
         seconds = timed_steps(stage, objective, accelerator, budget.amount / 10)
         budget.steps(step_seconds=median(seconds), flops_a_step=0)
+    objective.to(accelerator.device).train()
     batch = next(stage.split.shuffled(stage.training.batch_size, seed=stage.training.seed))
     flops = extrapolated_costs(objective, batch.to(accelerator.device), accelerator).flops
     steps = budget.steps(step_seconds=median(seconds) if seconds else 0.0, flops_a_step=flops)
@@ -154,24 +150,16 @@ def timed_steps(
 
     Args:
         stage: What is trained.
-        objective: On its device.
+        objective: Its model with its losses.
         accelerator: From ``start_accelerator``.
         limit_seconds: No further step begins after so long.
     """
     training = stage.training
-    optimizer = torch.optim.AdamW(
-        parameter_groups(objective, training.weight_decay), lr=training.learning_rate, fused=True
-    )
+    train_step = TrainingStep(objective, training, accelerator)
     batches = stage.split.shuffled(training.batch_size, seed=training.seed)
 
     def step() -> None:
-        batch = next(batches).to(accelerator.device)
-        with accelerator.autocast():
-            losses = objective(batch)
-        losses.total.backward()
-        torch.nn.utils.clip_grad_norm_(objective.parameters(), training.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
+        train_step(next(batches), 0)
 
     began = time.monotonic()
     first = seconds_of(step, accelerator.device)

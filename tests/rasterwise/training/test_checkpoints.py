@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from rasterwise.errors import InputError
-from rasterwise.training.checkpoints import Best, Checkpoints, write_manifest
+from rasterwise.training.checkpoints import Best, Checkpoints, Start, write_manifest
 from stage1_vqvae import VQVAE, VQVAEConfig
 
 FILES = ("manifest.json", "state.safetensors", "step.json")
@@ -31,17 +31,17 @@ class Trained:
     optimizer: torch.optim.Optimizer
     checkpoints: Checkpoints
 
-    def step(self, number: int) -> None:
+    def step(self, number: int, best: Best | None = None) -> None:
         """One step, which depends on the random state, and a checkpoint."""
         self.layer(torch.randn(4, 3)).square().sum().backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.checkpoints.save(number)
+        self.checkpoints.save(number, best)
 
     def load(self) -> tuple[int, list[str]]:
         """The step that the newest whole checkpoint is of, and the lines shown."""
         lines: list[str] = []
-        return self.checkpoints.load(lines.append), lines
+        return self.checkpoints.load(lines.append).step, lines
 
 
 def trained(folder: Path, steps: int = 0, keep_last: int = 2) -> Trained:
@@ -49,9 +49,10 @@ def trained(folder: Path, steps: int = 0, keep_last: int = 2) -> Trained:
     torch.manual_seed(0)
     layer = nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1)
-    made = Trained(
-        layer, optimizer, Checkpoints(folder, {"layer": layer}, optimizer, Accelerator(cpu=True), keep_last)
+    checkpoints = Checkpoints(
+        folder, {"layer": layer}, {"optimizer": optimizer}, Accelerator(cpu=True), keep_last
     )
+    made = Trained(layer, optimizer, checkpoints)
     for number in range(1, steps + 1):
         made.step(number)
     return made
@@ -64,12 +65,10 @@ def names(folder: Path) -> list[str]:
 def test_everything_comes_back(tmp_path: Path) -> None:
     """Weights, optimizer, random state and the best step: three more steps are the same."""
     whole = trained(tmp_path / "whole", 2)
-    whole.checkpoints.best = Best(1, 0.5)
-    whole.step(3)
+    whole.step(3, Best(1, 0.5))
     resumed = trained(tmp_path / "whole")
     torch.manual_seed(99)
-    assert resumed.load() == (3, [])
-    assert resumed.checkpoints.best == Best(1, 0.5)
+    assert resumed.checkpoints.load(print) == Start(3, Best(1, 0.5))
     state = torch.get_rng_state()
     for number in (4, 5, 6):
         resumed.step(number)
@@ -83,12 +82,10 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
     """However many are asked for; nothing is left of the others."""
     run = trained(tmp_path / "run", 2, keep_last=1)
     assert names(tmp_path / "run") == ["step-00000002"]
-    run.checkpoints.best = Best(2, 0.5)
     for number in (3, 4, 5):
-        run.step(number)
+        run.step(number, Best(2, 0.5))
     assert names(tmp_path / "run") == ["step-00000002", "step-00000005"]
-    run.checkpoints.best = Best(6, 0.4)
-    run.step(6)
+    run.step(6, Best(6, 0.4))
     assert names(tmp_path / "run") == ["step-00000006"]
     assert names(tmp_path / "run" / "step-00000006") == list(FILES)
     trained(tmp_path / "three", 5, keep_last=3)
@@ -138,7 +135,7 @@ def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(tmp_path: Path) -> N
     (tmp_path / "step-00000005" / "state.safetensors").write_bytes(b"")
     run = trained(tmp_path, keep_last=1)
     assert run.load()[0] == 4
-    run.checkpoints.save(4)
+    run.checkpoints.save(4, None)
     assert names(tmp_path) == ["step-00000004"]
 
 
@@ -147,7 +144,10 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     trained(tmp_path, 1)
     other = nn.Linear(3, 5)
     checkpoints = Checkpoints(
-        tmp_path, {"layer": other}, torch.optim.AdamW(other.parameters()), Accelerator(cpu=True)
+        tmp_path,
+        {"layer": other},
+        {"optimizer": torch.optim.AdamW(other.parameters())},
+        Accelerator(cpu=True),
     )
     with pytest.raises(InputError, match=r"step-00000001 does not fit the run's model: .*size mismatch"):
         checkpoints.load(print)

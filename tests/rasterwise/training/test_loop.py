@@ -27,7 +27,7 @@ from rasterwise.training.checkpoints import Checkpoints
 from rasterwise.training.config import TrainingConfig, TrainingReport
 from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.loop import train
-from rasterwise.training.objective import Losses, Objective
+from rasterwise.training.objective import Losses, Objective, TrainingTask
 from rasterwise.training.run.run_folder import RunFolder
 from stage1_vqvae import VQVAE, VQVAEConfig
 from stage1_vqvae.objective import VQVAEObjective
@@ -98,14 +98,8 @@ def run_training(
 
     handle = objective.register_forward_pre_hook(count)
     try:
-        return train(
-            objective,
-            tensor_split(*data_for(objective)),
-            config,
-            RunFolder(folder),
-            start_accelerator(config),
-            evaluate=measured,
-        )
+        task = TrainingTask(objective, tensor_split(*data_for(objective)), measured)
+        return train(task, config, RunFolder(folder), start_accelerator(config))
     finally:
         handle.remove()
 
@@ -217,7 +211,7 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
     config = replace(SHORT, steps=12, evaluate_every=2, save_every=3, keep_last=1)
     data = tensor_split(*data_for(objective))
     run = RunFolder(tmp_path)
-    report = train(objective, data, config, run, start_accelerator(config), evaluate=evaluate)
+    report = train(TrainingTask(objective, data, evaluate), config, run, start_accelerator(config))
     assert report.best_step == 4
     best = TransformerPrior.from_pretrained(tmp_path / "model-best")
     assert save(best.state_dict()) == weights[1]
@@ -225,7 +219,8 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["step-00000004", "step-00000012"]
     (tmp_path / "report.json").unlink()
-    again = train(prior_objective(), data, config, run, start_accelerator(config), evaluate=lambda *_: {})
+    task = TrainingTask(prior_objective(), data, evaluate=lambda *_: {})
+    again = train(task, config, run, start_accelerator(config))
     assert again.best_step == 4
 
 
@@ -273,9 +268,8 @@ class Scalar(Objective):
 def scalar_run(objective: Scalar, folder: Path, config: TrainingConfig) -> TrainingReport:
     folder.mkdir(exist_ok=True)
     split = tensor_split(torch.arange(12.0).view(12, 1, 1, 1))
-    return train(
-        objective, split, config, RunFolder(folder), start_accelerator(config), evaluate=lambda *_: {}
-    )
+    task = TrainingTask(objective, split, evaluate=lambda *_: {})
+    return train(task, config, RunFolder(folder), start_accelerator(config))
 
 
 def test_a_value_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
@@ -302,7 +296,8 @@ def test_accumulation_changes_the_memory_not_the_mathematics(tmp_path: Path) -> 
         folder = tmp_path / str(accumulate)
         folder.mkdir()
         split = tensor_split(random_symbols(objective.model.grid, 16))
-        train(objective, split, config, RunFolder(folder), start_accelerator(config), evaluate=lambda *_: {})
+        task = TrainingTask(objective, split, evaluate=lambda *_: {})
+        train(task, config, RunFolder(folder), start_accelerator(config))
         weights.append(torch.cat([p.detach().flatten() for p in objective.model.parameters()]))
     torch.testing.assert_close(weights[0], weights[1], atol=2e-6, rtol=1e-4)
 
@@ -324,14 +319,9 @@ def test_patience(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
         objective.register_forward_pre_hook(count)
         folder.mkdir(exist_ok=True)
-        return train(
-            objective,
-            tensor_split(*data_for(objective)),
-            config,
-            RunFolder(folder),
-            start_accelerator(config),
-            evaluate=lambda *_: {"nll_nats": values[step]},
-        )
+        split = tensor_split(*data_for(objective))
+        task = TrainingTask(objective, split, evaluate=lambda *_: {"nll_nats": values[step]})
+        return train(task, config, RunFolder(folder), start_accelerator(config))
 
     whole = run(tmp_path / "whole")
     assert (whole.steps, whole.stopped, whole.stopped_early, whole.best_step) == (8, False, True, 4)
@@ -371,9 +361,8 @@ def test_seconds_add_up(tmp_path: Path) -> None:
 
     config = replace(SHORT, steps=2, evaluate_every=2)
     split: Any = Slow()
-    report = train(
-        prior_objective(), split, config, RunFolder(tmp_path), start_accelerator(config), evaluate=evaluate
-    )
+    task = TrainingTask(prior_objective(), split, evaluate)
+    report = train(task, config, RunFolder(tmp_path), start_accelerator(config))
     assert 0.2 <= report.waiting_seconds <= report.training_seconds
     assert report.evaluation_seconds >= 0.2
     parts = report.training_seconds + report.evaluation_seconds + report.saving_seconds

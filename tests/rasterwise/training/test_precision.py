@@ -19,7 +19,7 @@ from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.config import TrainingConfig
 from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.loop import train
-from rasterwise.training.objective import Objective
+from rasterwise.training.objective import Objective, TrainingTask
 from rasterwise.training.run.run_folder import RunFolder
 from stage1_vqvae import VQVAE, VQVAEConfig
 from stage1_vqvae.objective import VQVAEObjective
@@ -84,7 +84,8 @@ def test_one_batch_is_learned_by_heart(stage: str, precision: Any, tmp_path: Pat
     next(m for m in objective.modules() if isinstance(m, nn.Conv2d | nn.Linear)).register_forward_hook(
         lambda _, __, output: dtypes.add(output.dtype)
     )
-    train(objective, tensor_split(values), config, RunFolder(tmp_path), accelerator, evaluate=lambda *_: {})
+    task = TrainingTask(objective, tensor_split(values), evaluate=lambda *_: {})
+    train(task, config, RunFolder(tmp_path), accelerator)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     first, *_, last = (line for line in lines if line["split"] == "train")
     if stage == "vqvae":
@@ -105,7 +106,8 @@ def test_a_gradient_that_overflows_is_passed_over(tmp_path: Path) -> None:
     weights = []
     objective.register_forward_pre_hook(lambda *_: weights.append(objective.weight.detach().clone()))
     split = tensor_split(torch.arange(12.0).view(12, 1, 1, 1))
-    train(objective, split, config, RunFolder(tmp_path), accelerator, evaluate=lambda *_: {})
+    task = TrainingTask(objective, split, evaluate=lambda *_: {})
+    train(task, config, RunFolder(tmp_path), accelerator)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     logged = ["gradient_norm" in line for line in lines if line["split"] == "train"]
     skipped = logged.index(True)
