@@ -16,8 +16,9 @@ from torch import Tensor
 
 from benchmarks.models import MODELS, SAMPLED, SampledName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
-from rasterwise.decoding.cuda_graph import recorder_for
-from rasterwise.decoding.loop import walk
+from rasterwise.decoding.cuda_graph import capture_on
+from rasterwise.decoding.decoder import NaiveDecoder
+from rasterwise.decoding.loop import decode
 from rasterwise.decoding.plan import SamplingPlan
 from rasterwise.errors import InputError
 from rasterwise.measure.timing import (
@@ -53,7 +54,7 @@ class SamplingBenchmark:
         threads: CPU threads of torch; 0 for torch's own choice.
         size: stated, or tiny to see that the benchmark works: its figures mean nothing.
         device: auto takes a GPU where there is one.
-        replay: On a GPU, sample by recorded graphs; --no-replay dispatches every operation from the host.
+        capture: On a GPU, sample by captured graphs; --no-capture dispatches every operation from the host.
         output: The JSON file, written as the benchmark goes: a stopped run keeps what it has.
         force: Replace the file if it is there.
         json: Print the whole JSON in place of the table.
@@ -66,7 +67,7 @@ class SamplingBenchmark:
     threads: int = 2
     size: Size = "stated"
     device: DeviceChoice = "auto"
-    replay: bool = True
+    capture: bool = True
     output: Path = Path("runs/benchmarks/sampling.json")
     force: bool = False
     json: bool = False
@@ -105,10 +106,10 @@ def measure_cell(name: SampledName, batch_size: int, options: SamplingBenchmark)
     """
     device = chosen_device(options.device)
     model = cast(AutoregressiveModel, MODELS[name].build(options.size, device)).eval()
-    work = works(model, batch_size, min(options.naive_sites, model.grid.size), options.replay)
+    work = works(model, batch_size, min(options.naive_sites, model.grid.size), options.capture)
     with evaluating(model), torch.no_grad(), Progress(name) as progress, warnings.catch_warnings():
-        warnings.filterwarnings("error", "sampling without a CUDA graph")  # or "replayed" would not be true
-        for part in warm_ups(model, batch_size, options.replay):
+        warnings.filterwarnings("error", "sampling without a CUDA graph")  # or "captured" would not be true
+        for part in warm_ups(model, batch_size, options.capture):
             part()
         memory: dict[str, PeakMemory] = {}
         repeats: list[dict[str, float]] = []
@@ -130,7 +131,7 @@ def measure_cell(name: SampledName, batch_size: int, options: SamplingBenchmark)
         "symbols_an_image": model.grid.size,
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "device": str(device),
-        "replayed": options.replay and recorder_for(model.device) is not None,
+        "captured": options.capture and capture_on(model.device) is not None,
         "threads": torch.get_num_threads(),
         **figures(repeats, batch_size, model.grid.size, min(options.naive_sites, model.grid.size)),
         "peak_memory": {
@@ -142,7 +143,7 @@ def measure_cell(name: SampledName, batch_size: int, options: SamplingBenchmark)
 
 
 def works(
-    model: AutoregressiveModel, batch_size: int, naive_sites: int, replay: bool = True
+    model: AutoregressiveModel, batch_size: int, naive_sites: int, capture: bool = True
 ) -> dict[str, Callable[[], object]]:
     """What is timed, by name, in the order of a repeat."""
     grid = model.grid
@@ -150,7 +151,9 @@ def works(
     symbols = torch.randint(grid.levels, (batch_size, *grid.shape), generator=generator).to(model.device)
     work: dict[str, Callable[[], object]] = {
         "score": lambda: model.log_prob(symbols),
-        "sample": lambda: model.sample(batch_size, generator=generator, batch_size=batch_size, replay=replay),
+        "sample": lambda: model.sample(
+            batch_size, generator=generator, batch_size=batch_size, capture=capture
+        ),
     }
     if isinstance(model, TransformerPrior):
         for what, cache in GENERATE.items():
@@ -160,14 +163,14 @@ def works(
     return work
 
 
-def warm_ups(model: AutoregressiveModel, batch_size: int, replay: bool = True) -> list[Callable[[], object]]:
+def warm_ups(model: AutoregressiveModel, batch_size: int, capture: bool = True) -> list[Callable[[], object]]:
     """What is done once, untimed, before the first repeat.
 
-    On a CPU a whole row of the cached walk stands for sampling; on a GPU everything runs whole, since graphs
-    are captured and kernels compiled for the shapes of the whole walk.
+    On a CPU a whole row, decoded with the cache, stands for sampling; on a GPU everything runs whole, since
+    graphs are captured and kernels compiled for the shapes of the whole grid.
     """
     if model.device.type == "cuda":
-        return list(works(model, batch_size, 1, replay).values())
+        return list(works(model, batch_size, 1, capture).values())
     row = model.grid.width * model.grid.channels
     parts = works(model, batch_size, 0)
     parts["sample"] = lambda: draw_until(steps(model, batch_size), row)
@@ -178,7 +181,7 @@ def warm_ups(model: AutoregressiveModel, batch_size: int, replay: bool = True) -
 
 
 def steps(model: AutoregressiveModel, batch_size: int, *, naive: bool = False) -> Iterator[int]:
-    """The steps that ``sample`` draws a batch by, each dispatched from the host; they yield as ``walk`` does.
+    """The steps that ``sample`` draws a batch by, each dispatched from the host; they yield as ``decode`` does.
 
     Args:
         model: In evaluation mode.
@@ -187,8 +190,8 @@ def steps(model: AutoregressiveModel, batch_size: int, *, naive: bool = False) -
     """
     plan = SamplingPlan.of(model.grid, batch_size, batch_size=batch_size, device=model.device)
     sequence = torch.empty(batch_size, model.grid.size, dtype=torch.int64, device=model.device)
-    decoder = model.naive_decoder(batch_size) if naive else model.sampling_decoder(plan)
-    return walk(decoder, plan, sequence)
+    decoder = NaiveDecoder(model, batch_size) if naive else model.sampling_decoder(plan)
+    return decode(lambda captured: decoder, plan, sequence)
 
 
 def draw_until(steps: Iterator[int], symbols: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
@@ -14,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.models import open_model, open_tokenizer
+from rasterwise.decoding.plan import SampledSymbols, SamplingPlan
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
 from rasterwise.files import new_folder
@@ -28,20 +28,6 @@ if TYPE_CHECKING:
 
 Output = Literal["pil", "tensor", "numpy"]
 Labels: TypeAlias = int | str | Sequence[int | str] | Tensor | None
-
-
-@dataclass(frozen=True)
-class SampledSymbols:
-    """Symbols that were drawn, and what they took.
-
-    Attributes:
-        symbols: int64 ``(n, C, H, W)``.
-        evaluations: int64 ``(n,)``: evaluations of the model that each took in parallel; None where they
-            were drawn one after another, which takes N.
-    """
-
-    symbols: Tensor
-    evaluations: Tensor | None
 
 
 class ImagePipeline:
@@ -177,21 +163,24 @@ class ImagePipeline:
             if seed is None:
                 raise InputError("processes that draw images together need one seed; give it")
             rows = _share(n, accelerator)
-        arguments: dict[str, Any] = {
-            "condition": self._condition(labels, n),
-            "sampling": sampling,
-            "known": known,
-            "mask": mask,
-            "generator": _generator(seed),
-            "rows": rows,
-            "batch_size": batch_size,
-            "progress": (lambda done, total: progress(done * n / total, n)) if progress else None,
-        }
-        if parallel:
-            drawn = self.model.sample_parallel(n, **arguments)
-            symbols, evaluations = drawn.symbols, drawn.evaluations
-        else:
-            symbols, evaluations = self.model.sample(n, **arguments), None
+        plan = SamplingPlan.of(
+            self.model.grid,
+            n,
+            self._condition(labels, n),
+            sampling=sampling,
+            known=known,
+            mask=mask,
+            generator=_generator(seed),
+            rows=rows,
+            batch_size=batch_size,
+            device=self.model.device,
+        )
+        drawn = self.model.draw(
+            plan,
+            method="fixed-point" if parallel else "sequential",
+            progress=(lambda done, total: progress(done * n / total, n)) if progress else None,
+        )
+        symbols, evaluations = drawn.symbols, drawn.evaluations
         if accelerator is not None and rows is not None:
             symbols = accelerator.gather(symbols)[:n]
             evaluations = None if evaluations is None else accelerator.gather(evaluations)[:n]

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from rasterwise.decoding.loop import walk
+from rasterwise.decoding.decoder import Decoder, NaiveDecoder
+from rasterwise.decoding.loop import decode
 from rasterwise.decoding.plan import SamplingPlan
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.grid import Grid
-from tests.recording import OneDevice, recorded_by_doing, replaying
+from tests.capturing import OneDevice, capture_by_doing, capturing
 
 CLASSES = ("a", "b", "c")
 
@@ -49,6 +51,16 @@ def random_symbols(grid: Grid, batch_size: int, seed: int = 0) -> Tensor:
 
 def random_condition(batch_size: int) -> Condition:
     return Condition(torch.arange(batch_size) % len(CLASSES))
+
+
+def decoded_logits(decoder: Decoder, symbols: Tensor) -> Tensor:
+    """The logits ``(B, N, K)`` in raster order that a decoder gives on its way through known grids."""
+    sequence, found = decoder.grid.flatten(symbols), []
+    for positions in decoder.steps:
+        found.append(decoder.logits())
+        assert found[-1].shape == (decoder.batch_size, len(positions), decoder.grid.levels)
+        decoder.advance(sequence[:, positions])
+    return torch.cat(found, 1)[:, torch.cat(decoder.steps).argsort()]
 
 
 class AutoregressiveSuite(ABC):
@@ -100,25 +112,35 @@ class AutoregressiveSuite(ABC):
     @pytest.mark.parametrize("batch_size", [1, 3])
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
     def test_cached_is_naive(self, grid: Grid, batch_size: int, dtype: torch.dtype, tolerance: float) -> None:
-        """The decoders' logits are the teacher-forced ones at every site; so are those by fronts."""
+        """Every decoder's logits are the teacher-forced ones, position by position and in wavefronts."""
         model = randomized(self.build(grid, CLASSES), 0.1).to(dtype)
         symbols, condition = random_symbols(grid, batch_size), random_condition(batch_size)
         with torch.no_grad():
             expected = grid.flatten(model(symbols, condition))
-        for decoder in (model.decoder(batch_size, condition), model.naive_decoder(batch_size, condition)):
-            for index, column in enumerate(grid.flatten(symbols).unbind(1)):
-                difference = (decoder.logits() - expected[:, index]).abs().max().item()
-                assert difference < tolerance, f"symbol {index} of {type(decoder).__name__}"
-                decoder.push(column)
+        decoders = [model.decoder(batch_size, condition), NaiveDecoder(model, batch_size, condition)]
+        wavefront = model.wavefront_decoder(batch_size, condition)
+        if wavefront is not None:
+            decoders += [wavefront, NaiveDecoder(model, batch_size, condition, wavefront.steps)]
+        for decoder in decoders:
+            difference = (decoded_logits(decoder, symbols) - expected).abs().amax((0, 2))
+            assert difference.max() < tolerance, f"{type(decoder).__name__}: {difference.tolist()}"
             with pytest.raises(InputError, match="full"):
-                decoder.push(column)
+                decoder.advance(symbols[:, 0, 0, :1])
             with pytest.raises(InputError, match="full"):
                 decoder.logits()
-        by_fronts = model.wavefront_decoder(batch_size, condition)
-        for places in by_fronts.places if by_fronts else []:
-            difference = (by_fronts.logits() - expected[:, places]).abs().max().item()
-            assert difference < tolerance, f"symbols {places.tolist()} of {type(by_fronts).__name__}"
-            by_fronts.advance(grid.flatten(symbols)[:, places])
+
+    def test_symbols_may_be_given_unseen(self, grid: Grid) -> None:
+        """Advancing without asking for logits leaves a decoder where asking would have."""
+        model = randomized(self.build(grid, CLASSES), 0.1)
+        symbols, condition = random_symbols(grid, 2), random_condition(2)
+        with torch.no_grad():
+            expected = grid.flatten(model(symbols, condition))
+        for decoder in (model.decoder(2, condition), model.wavefront_decoder(2, condition)):
+            if decoder is not None:
+                *earlier, last = decoder.steps
+                for positions in earlier:
+                    decoder.advance(grid.flatten(symbols)[:, positions])
+                torch.testing.assert_close(decoder.logits(), expected[:, last], rtol=0, atol=1e-10)
 
     def test_samples_follow_p(self) -> None:
         """Frequencies of 20,000 samples pass a chi-square test against the exact probabilities."""
@@ -153,43 +175,46 @@ class AutoregressiveSuite(ABC):
         """Cached and naive sampling draw the same image from the same seed."""
         model = randomized(self.build(grid))
         cached = model.sample(2, generator=torch.Generator().manual_seed(5))
-        model.decoder = model.naive_decoder  # type: ignore[method-assign]
+        model.decoder = partial(NaiveDecoder, model)  # type: ignore[method-assign]
         model.wavefront_decoder = lambda batch_size, condition=None: None  # type: ignore[method-assign]
         assert torch.equal(cached, model.sample(2, generator=torch.Generator().manual_seed(5)))
 
-    def test_parallel_sample_is_sequential_sample(self, grid: Grid) -> None:
-        """Drawn all at once until they agree, images are those of the walk, told and completed ones too."""
+    def test_fixed_point_is_sequential_sample(self, grid: Grid) -> None:
+        """Drawn all at once until they agree, images are those drawn symbol by symbol; completed ones too."""
         model = randomized(self.build(grid, CLASSES))
         mask = torch.zeros(grid.shape, dtype=torch.bool)
         mask[:, grid.height // 2, 1:] = True  # neither at the start nor at the end
         completion = {"known": random_symbols(grid, 3), "mask": mask}
         for arguments in ({}, {"condition": random_condition(3)} | completion):
-            walked = model.sample(3, **arguments, generator=torch.Generator().manual_seed(5))
-            drawn = model.sample_parallel(3, **arguments, generator=torch.Generator().manual_seed(5))
-            assert torch.equal(drawn.symbols, walked)
+            seeded = {"generator": torch.Generator().manual_seed(5)}
+            sequential = model.sample(3, **arguments, generator=torch.Generator().manual_seed(5))
+            plan = SamplingPlan.of(grid, 3, **arguments, **seeded)  # type: ignore[arg-type]
+            drawn = model.draw(plan, method="fixed-point")
+            assert torch.equal(drawn.symbols, sequential)
+            assert drawn.evaluations is not None
             assert drawn.evaluations.shape == (3,)
             assert 1 <= drawn.evaluations.min() <= drawn.evaluations.max() <= grid.size
 
     # Of several periods of every model, and a rest.
     @pytest.mark.parametrize("tall", [Grid(1, 13, 2, 5), Grid(3, 13, 1, 4)], ids=str)
-    def test_replayed_sample_is_plain_sample(self, tall: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A walk that is recorded and replayed draws the same symbols, in whatever way they are drawn."""
+    def test_captured_sample_is_plain_sample(self, tall: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Steps that are captured and replayed draw the same symbols, in whatever way they are drawn."""
         monkeypatch.setattr("rasterwise.decoding.kv_cache.BUCKET", 8)
         model = randomized(self.build(tall, CLASSES))
         known, mask = random_symbols(tall, 3), torch.zeros(tall.shape, dtype=torch.bool)
         mask[:, 3:9, -1] = True
-        told, completion = {"condition": random_condition(3)}, {"known": known, "mask": mask}
+        condition, completion = {"condition": random_condition(3)}, {"known": known, "mask": mask}
         ways: list[dict[str, Any]] = [
             {"n": 1, "sampling": Sampling(0.8, top_k=3, top_p=0.9)},
-            {"n": 3, "sampling": Sampling(guidance=1.5), "batch_size": 2} | told | completion,
-            {"n": 3, "sampling": Sampling(noise="gumbel")} | told | completion,
+            {"n": 3, "sampling": Sampling(guidance=1.5), "batch_size": 2} | condition | completion,
+            {"n": 3, "sampling": Sampling(noise="gumbel")} | condition | completion,
         ]
         for way in ways:
             plain = model.sample(**way, generator=torch.Generator().manual_seed(5))
-            with replaying() as recorder:
+            with capturing() as capture:
                 replayed = model.sample(**way, generator=torch.Generator().manual_seed(5))
             assert torch.equal(replayed, plain), way
-            assert any(recording.replays > 1 for recording in recorder.recordings)
+            assert any(work.replays > 1 for work in capture.captured)
 
     @pytest.mark.parametrize(
         ("small", "sampling"),
@@ -199,23 +224,25 @@ class AutoregressiveSuite(ABC):
         ],
         ids=str,
     )
-    def test_recorded_work_stays_on_the_device(
+    def test_captured_work_stays_on_the_device(
         self, small: Grid, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A walk that is recorded reads no value on the host and takes no tensor from it."""
+        """Steps that are captured read no value on the host and take no tensor from it."""
         model = self.build(small, CLASSES).eval().to("meta")
-        untold = torch.zeros(4, dtype=torch.int64, device="meta")
-        monkeypatch.setattr(model, "class_index", lambda condition, batch_size: untold[:batch_size])
+        labels = torch.zeros(4, dtype=torch.int64, device="meta")
+        monkeypatch.setattr(model, "class_index", lambda condition, batch_size: labels[:batch_size])
+        monkeypatch.setattr("rasterwise.decoding.loop.check_drawn", lambda symbols, levels: None)
         known, mask = random_symbols(small, 2), torch.ones(small.shape, dtype=torch.bool)
         plan = SamplingPlan.of(
             small, 2, random_condition(2), sampling=sampling, known=known, mask=mask, device="meta"
         )
-        decoder = model.sampling_decoder(plan, recorded=True)
+        decoder = model.sampling_decoder(plan, captured=True)
         sequence = torch.empty(2, small.size, dtype=torch.int64, device="meta")
         with OneDevice(), torch.no_grad():
-            assert list(walk(decoder, plan, sequence, recorded_by_doing))[-1] == small.size
+            counts = list(decode(lambda captured: decoder, plan, sequence, capture_by_doing))
+        assert counts[-1] == small.size
 
-    def test_parallel_sampling_of_independent_symbols(self) -> None:
+    def test_fixed_point_of_independent_symbols(self) -> None:
         """Where no symbol counts for another, one evaluation draws them all and a second one sees it."""
         model = randomized(self.build(self.grids[0]))
         others = model.embed(random_symbols(model.grid, 1)).detach()
@@ -223,7 +250,9 @@ class AutoregressiveSuite(ABC):
         model.logits_from = lambda inputs, condition=None: real(  # type: ignore[method-assign]
             others.expand_as(inputs).clone(), condition
         )
-        drawn = model.sample_parallel(8, generator=torch.Generator().manual_seed(0))
+        plan = SamplingPlan.of(model.grid, 8, generator=torch.Generator().manual_seed(0))
+        drawn = model.draw(plan, method="fixed-point")
+        assert drawn.evaluations is not None
         assert drawn.evaluations.max() == 2
 
     def test_known_symbols_stay(self, grid: Grid) -> None:
@@ -251,14 +280,14 @@ class AutoregressiveSuite(ABC):
         model = randomized(self.build(grid, CLASSES))
         symbols = random_symbols(grid, 1).expand(3, -1, -1, -1)
         with torch.no_grad():
-            told = model.log_prob(symbols, Condition(torch.tensor([0, 1, -1])))
+            conditioned = model.log_prob(symbols, Condition(torch.tensor([0, 1, -1])))
             changed = model.log_prob(symbols, Condition(torch.tensor([0, 2, -1])))
-            untold = model.log_prob(symbols)
-        assert told[0] == changed[0]
-        assert told[2] == changed[2]
-        assert told[1] != changed[1]
-        assert told[2] == pytest.approx(untold[2].item(), abs=1e-12)
-        assert len({round(value, 9) for value in told.tolist()}) == 3
+            unconditional = model.log_prob(symbols)
+        assert conditioned[0] == changed[0]
+        assert conditioned[2] == changed[2]
+        assert conditioned[1] != changed[1]
+        assert conditioned[2] == pytest.approx(unconditional[2].item(), abs=1e-12)
+        assert len({round(value, 9) for value in conditioned.tolist()}) == 3
 
     def test_guidance(self) -> None:
         """Scale 1 draws the conditional model's images and scale 0 the unconditional one's, exactly."""
@@ -276,7 +305,7 @@ class AutoregressiveSuite(ABC):
         assert not torch.equal(drawn(condition, 0.0), drawn(condition, 1.0))
 
     def test_refuses_what_does_not_fit(self) -> None:
-        """Symbols, labels and pushes that do not fit the model are refused by name."""
+        """Symbols and labels that do not fit the model are refused by name, by its decoders too."""
         grid = self.grids[0]
         model = self.build(grid, CLASSES).eval()
         with pytest.raises(InputError, match="shape"):
@@ -289,15 +318,19 @@ class AutoregressiveSuite(ABC):
             model.log_prob(random_symbols(grid, 1), Condition(torch.tensor([7])))
         with pytest.raises(InputError, match="without classes"):
             self.build(grid).log_prob(random_symbols(grid, 1), Condition(torch.tensor([0])))
-        for pushed in (
-            torch.tensor([grid.levels]),
-            torch.tensor([-1]),
-            torch.tensor([0, 0]),
-            torch.tensor([[0]]),
-            torch.tensor([0], dtype=torch.int32),
-            torch.tensor([0.0]),
-        ):
-            with pytest.raises(InputError, match="pushed"):
-                model.decoder(1).push(pushed)
+        wavefront = model.wavefront_decoder(1)
+        for decoder in (model.decoder(1), NaiveDecoder(model, 1), *([wavefront] if wavefront else [])):
+            for symbols, said in (
+                (torch.tensor([[grid.levels]]), rf"lie in \[{grid.levels}, {grid.levels}\]"),
+                (torch.tensor([[-1]]), r"lie in \[-1, -1\]"),
+                (torch.tensor([[0], [0]]), r"int64 \(2, 1\), expected int64 \(1, 1\)"),
+                (torch.tensor([0]), r"int64 \(1,\), expected int64 \(1, 1\)"),
+                (torch.tensor([[0]], dtype=torch.int32), "int32"),
+                (torch.tensor([[0.0]]), "float32"),
+            ):
+                with pytest.raises(InputError, match=said):
+                    decoder.advance(symbols)
+        with pytest.raises(InputError, match="method is 'parallel', expected one of sequential, fixed-point"):
+            model.sample(1, method="parallel")  # type: ignore[arg-type]
         with pytest.raises(InputError, match="mask"):
             model.sample(1, known=random_symbols(grid, 1), mask=torch.ones(2, 2, dtype=torch.bool))

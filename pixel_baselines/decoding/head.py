@@ -25,7 +25,7 @@ class HeadStep(NamedTuple):
     output_matrix: Tensor
 
 
-class HeadWalk:
+class HeadDecoder:
     """ReLU and 1×1 layer, twice, a channel group at a time.
 
     Args:

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from pixel_baselines.layers.channel_masks import MaskType, channel_groups
 from pixel_baselines.layers.masked_conv import CausalConv2d
 from pixel_baselines.layers.symbols import SymbolEmbedding
-from rasterwise.decoding.decoder import Decoder, Stretch
+from rasterwise.decoding.decoder import CaptureRegion, Decoder
 from rasterwise.symbols.grid import Grid
-
-if TYPE_CHECKING:
-    pass
+from rasterwise.symbols.order import raster_order
 
 
 class RowDecoder(Decoder):
-    """A walk that keeps the embedded symbols of the current row and of those that the first layer reaches.
+    """Decodes in raster order, keeping the embedded symbols of the rows that the first layer reaches.
 
     A subclass computes in ``_begin_row`` all that depends on the rows above alone, for the whole row, and
     in ``_step`` what one symbol adds. Every tensor that a step touches is a view of a buffer that stays
     where it is, made once: a step is nothing but the arithmetic, and the same in every row.
 
     Args:
-        grid: The grid that is walked.
+        grid: The grid that is decoded.
         batch_size: B.
         embedding: Of the symbols.
         reach: How many rows up and columns sideways the first layer reaches.
@@ -36,7 +32,7 @@ class RowDecoder(Decoder):
     def __init__(
         self, grid: Grid, batch_size: int, embedding: SymbolEmbedding, reach: int, like: Tensor
     ) -> None:
-        super().__init__(grid, batch_size)
+        super().__init__(grid, batch_size, raster_order(grid, like.device))
         self.row_size = grid.width * grid.channels
         self.table = embedding.table(like.dtype, like.device)
         features = embedding.features
@@ -45,26 +41,19 @@ class RowDecoder(Decoder):
         self.slots = [
             own_row[:, column, channel] for column in range(grid.width) for channel in range(grid.channels)
         ]
-        self.next_logits: Tensor | None = None
 
-    def for_replay(self) -> list[Stretch]:
-        return [Stretch(period=self.row_size, repeats=self.grid.height)]
+    def capture_regions(self) -> list[CaptureRegion]:
+        return [CaptureRegion(period=self.row_size, repeats=self.grid.height)]
 
-    @torch.no_grad()
     def _logits(self) -> Tensor:
-        if self.next_logits is None:
-            step = self.index % self.row_size
-            if step == 0:
-                self._begin_row()
-            self.next_logits = self._step(step)
-        return self.next_logits
-
-    @torch.no_grad()
-    def _push(self, symbols: Tensor) -> None:
-        self._logits()  # later sites need this one's activations, also where nobody asked for its logits
-        self.next_logits = None
         step = self.index % self.row_size
-        self.slots[step].copy_(self.table[symbols])
+        if step == 0:
+            self._begin_row()
+        return self._step(step)[:, None]
+
+    def _advance(self, symbols: Tensor) -> None:
+        step = self.index % self.row_size
+        self.slots[step].copy_(self.table.index_select(0, symbols[:, 0]))
         if step == self.row_size - 1:
             self._end_row()
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixel_baselines.decoding.head import HeadWalk
+from pixel_baselines.decoding.head import HeadDecoder
 from pixel_baselines.decoding.rows import RowDecoder, row_windows, scroll, site_matrices
 from pixel_baselines.gated_pixelcnn.network import GatedPixelCNNNetwork
 from pixel_baselines.layers.channel_masks import channel_groups
@@ -68,8 +68,8 @@ class GatedPixelCNNDecoder(RowDecoder):
         self.across = new(depth - 1, batch_size, columns + self.reach, width)
         self.stream = new(batch_size, width)
         self.gated = new(depth, batch_size, width)
-        self.head = HeadWalk(*model.head.layers, self.stream, model.grid.channels)
-        self.steps = self._views(model)
+        self.head = HeadDecoder(*model.head.layers, self.stream, model.grid.channels)
+        self.row_steps = self._views(model)
 
     def _tell(self, model: GatedPixelCNNNetwork, batch_size: int, condition: Condition | None) -> None:
         """Lay out what the conditions and the biases add to the sums, ``(B or 1, 1 or W, depth, 2, 2p)``."""
@@ -151,7 +151,7 @@ class GatedPixelCNNDecoder(RowDecoder):
         self.told.flatten(1, 2).baddbmm_(self.sums.flatten(1, 2), self.links)
 
     def _step(self, step: int) -> Tensor:
-        channel, sums, doubled, b, layers = self.steps[step]
+        channel, sums, doubled, b, layers = self.row_steps[step]
         for told, window, matrix, gated, shortcut, seen, output, slot in layers:
             torch.addmm(told, window, matrix, out=sums)
             sums.sigmoid_()

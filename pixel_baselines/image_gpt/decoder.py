@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixel_baselines.image_gpt.network import Block, ImageGPTNetwork
-from rasterwise.decoding.kv_cache import AttentionCache
-from rasterwise.decoding.transformer import AttentionDecoder
+from rasterwise.decoding.kv_cache import KVCache
+from rasterwise.decoding.transformer import TransformerDecoder
 from rasterwise.symbols.condition import Condition
 
 
@@ -28,7 +28,7 @@ class LayerWeights(NamedTuple):
     mlp_out_bias: Tensor
 
 
-class ImageGPTDecoder(AttentionDecoder):
+class ImageGPTDecoder(TransformerDecoder):
     """A walk that computes each activation once.
 
     The cost law. A site takes the matrix products of one token an image, which are those of a
@@ -55,7 +55,7 @@ class ImageGPTDecoder(AttentionDecoder):
         super().__init__(
             grid,
             batch_size,
-            cache=AttentionCache(empty(config.depth, 2, rows, grid.size, head_width)),
+            cache=KVCache(empty(config.depth, 2, rows, grid.size, head_width)),
             stream=empty(batch_size, config.width).copy_(model.start_vectors(batch_size, condition)),
             symbol_vectors=model.symbol.weight.detach(),
             head=_after_norm(model.head.weight, model.norm.weight),

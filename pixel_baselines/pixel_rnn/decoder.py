@@ -1,4 +1,4 @@
-"""The cached walk of a PixelRNN: a site costs its own activations, with everything it reads laid out once."""
+"""Cached decoding of a PixelRNN: a site costs its own activations, with everything that it reads laid out once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixel_baselines.decoding.head import HeadWalk
+from pixel_baselines.decoding.head import HeadDecoder
 from pixel_baselines.layers.channel_masks import channel_groups
 from pixel_baselines.pixel_rnn.network import PixelRNN, RecurrentLayer
-from rasterwise.decoding.decoder import Decoder, Stretch
+from rasterwise.decoding.decoder import CaptureRegion, Decoder
 from rasterwise.symbols.condition import Condition
+from rasterwise.symbols.order import raster_order
 
 
 @dataclass(frozen=True)
@@ -106,17 +107,16 @@ class PixelRNNDecoder(Decoder):
 
     Args:
         model: Whose weights are read, once, here.
-        batch_size: Grids walked at once.
-        condition: What the model is told, or None.
+        batch_size: How many grids are decoded at once.
+        condition: B conditions, or None.
     """
 
     def __init__(self, model: PixelRNN, batch_size: int, condition: Condition | None) -> None:
-        super().__init__(model.grid, batch_size)
+        super().__init__(model.grid, batch_size, raster_order(model.grid, model.device))
         self.dtype, self.device = model.input.weight.dtype, model.device
         self.label = model.class_index(condition, batch_size)
         self.columns = self.grid.width + model.extra_columns
         self.gate_order = gate_order(model.config.state_width, self.grid.channels, self.device)
-        self.next_logits: Tensor | None = None
 
     @abstractmethod
     def layer_site(self, layer: int, column: int) -> LayerSite:
@@ -144,7 +144,7 @@ class PixelRNNDecoder(Decoder):
         depth, width, channels = model.config.depth, model.config.state_width, range(self.grid.channels)
         self.top = self.zeros(self.batch_size, 2 * width)
         self._prepare_input(model)
-        self.head = HeadWalk(*model.head_layers, self.top, self.grid.channels)
+        self.head = HeadDecoder(*model.head_layers, self.top, self.grid.channels)
         output_weights = [cast(RecurrentLayer, layer).output.masked_weight.t() for layer in model.layers]
         self.input_steps: list[list[InputStep]] = []
         self.layer_steps: list[list[list[LayerStep]]] = []
@@ -229,26 +229,21 @@ class PixelRNNDecoder(Decoder):
             next_map=next_map[:, group],
         )
 
-    def for_replay(self) -> list[Stretch]:
+    def capture_regions(self) -> list[CaptureRegion]:
         row_size = self.grid.width * self.grid.channels
-        return [Stretch(row_size, 1), Stretch(row_size, self.grid.height - 1)]  # the first does less
+        # The first row does less.
+        return [CaptureRegion(row_size, 1), CaptureRegion(row_size, self.grid.height - 1)]
 
-    @torch.no_grad()
     def _logits(self) -> Tensor:
-        if self.next_logits is None:
-            site = self.grid.site(self.index)
-            if site.column == site.channel == 0:
-                self._start_row(site.row)
-            self._run_layers(site.column, site.channel)
-            self.next_logits = self.head.logits(site.channel)
-        return self.next_logits
-
-    @torch.no_grad()
-    def _push(self, symbols: Tensor) -> None:
-        self._logits()  # this step's states must be there, also where nobody asked for its logits
         site = self.grid.site(self.index)
-        self.symbol_inputs[site.column][site.channel].copy_(self.table[symbols])
-        self.next_logits = None
+        if site.column == site.channel == 0:
+            self._start_row(site.row)
+        self._run_layers(site.column, site.channel)
+        return self.head.logits(site.channel)[:, None]
+
+    def _advance(self, symbols: Tensor) -> None:
+        site = self.grid.site(self.index)
+        self.symbol_inputs[site.column][site.channel].copy_(self.table.index_select(0, symbols[:, 0]))
 
     def _start_row(self, row: int) -> None:
         width, reach = self.grid.width, self.input_reach

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pixel_baselines.pixel_rnn.diagonal_bilstm_decoder import DiagonalBiLSTMDecoder
 from pixel_baselines.pixel_rnn.diagonal_bilstm_layer import DiagonalBiLSTMConfig, DiagonalBiLSTMLayer
-from pixel_baselines.pixel_rnn.network import (
-    PixelRNN,
-)
+from pixel_baselines.pixel_rnn.network import PixelRNN
 from rasterwise.decoding.decoder import Decoder
 from rasterwise.symbols.condition import Condition
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pixel_baselines.pixel_rnn.network import (
-    PixelRNN,
-)
+from pixel_baselines.pixel_rnn.network import PixelRNN
 from pixel_baselines.pixel_rnn.row_lstm_decoder import RowLSTMDecoder
 from pixel_baselines.pixel_rnn.row_lstm_layer import RowLSTMConfig, RowLSTMLayer
-from pixel_baselines.pixel_rnn.row_lstm_wavefront import RowLSTMWavefront
-from rasterwise.decoding.decoder import Decoder, WavefrontDecoder
+from pixel_baselines.pixel_rnn.row_lstm_wavefront import RowLSTMWavefrontDecoder
+from rasterwise.decoding.decoder import Decoder
 from rasterwise.symbols.condition import Condition
 
 
@@ -18,7 +16,7 @@ class RowLSTM(PixelRNN):
     With mask A of side 2q + 1, L layers and kernel k = 2p + 1 a site (r, c) sees of row r the columns c − Lp − q
     to c − 1, and of row r − e those from c − (e + L)p − q to c + (e − 1)p + q (for p <= q + 1, as in the paper).
     The earlier sites right of that are the model's blind spot, thanks to which ``sample`` draws a row while the
-    one above it is still unfinished, see ``RowLSTMWavefront``.
+    one above it is still unfinished, see ``RowLSTMWavefrontDecoder``.
 
     Args:
         config: Its architecture and its data.
@@ -46,5 +44,5 @@ class RowLSTM(PixelRNN):
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         return RowLSTMDecoder(self, batch_size, condition)
 
-    def wavefront_decoder(self, batch_size: int, condition: Condition | None = None) -> WavefrontDecoder:
-        return RowLSTMWavefront(self, batch_size, condition)
+    def wavefront_decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
+        return RowLSTMWavefrontDecoder(self, batch_size, condition)

@@ -1,4 +1,4 @@
-"""Row LSTM a front at a time: its triangular context lets a row be drawn while the one above it is unfinished."""
+"""Row LSTM a wavefront at a time: its triangular context lets a row be drawn while the one above it is unfinished."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from pixel_baselines.decoding.head import HeadWalk
-from pixel_baselines.decoding.wavefront import FrontFeatures, MaskedInputWavefront, Tap
+from pixel_baselines.decoding.head import HeadDecoder
+from pixel_baselines.decoding.wavefront import Tap, WavefrontCache, WavefrontDecoder
 from pixel_baselines.layers.channel_masks import channel_groups
 from pixel_baselines.pixel_rnn.decoder import gate_order, group_weights
 from pixel_baselines.pixel_rnn.network import PixelRNN
 from pixel_baselines.pixel_rnn.row_lstm_layer import RowLSTMLayer
 from rasterwise.symbols.condition import Condition
-from rasterwise.symbols.order import Front
+from rasterwise.symbols.order import Wavefront
 
 CELL_ABOVE = Tap(1, 0)
 
 
-class RowLSTMWavefront(MaskedInputWavefront):
+class RowLSTMWavefrontDecoder(WavefrontDecoder):
     """Row LSTM on a diagonal of sites, in products as high as the diagonal is long.
 
     Of the row above, the input convolution sees p = ``input_kernel // 2`` columns to the right, and a state the
@@ -27,8 +27,8 @@ class RowLSTMWavefront(MaskedInputWavefront):
 
     Args:
         model: In evaluation mode.
-        batch_size: How many grids are walked at once.
-        condition: What they are told.
+        batch_size: How many grids are decoded at once.
+        condition: B conditions, or None.
     """
 
     @torch.no_grad()
@@ -51,9 +51,9 @@ class RowLSTMWavefront(MaskedInputWavefront):
         map_weights = torch.stack([layer.masked_weight[order].t() for layer in layers]).split(2 * width, 1)
         self.state_matrices = {tap: state_weights[reach + tap.across].contiguous() for tap in above}
         self.map_matrices = {tap: map_weights[reach + tap.across].contiguous() for tap in along}
-        self.states = FrontFeatures(like, depth, width, self, above)
-        self.cells = FrontFeatures(like, depth, width, self, [CELL_ABOVE])
-        self.maps = FrontFeatures(like, depth, 2 * width, self, along)
+        self.states = WavefrontCache(like, depth, width, self, above)
+        self.cells = WavefrontCache(like, depth, width, self, [CELL_ABOVE])
+        self.maps = WavefrontCache(like, depth, 2 * width, self, along)
 
         self.groups = [channel_groups(count, grid.channels) for count in (2 * width, width)]
         own_site = map_weights[reach]
@@ -67,28 +67,28 @@ class RowLSTMWavefront(MaskedInputWavefront):
         self.known = like.new_zeros(depth, self.most, 4 * width)
         self.scratch = like.new_zeros(5 * self.most * width)
         self.top = like.new_zeros(self.most, 2 * width)
-        self.head = HeadWalk(*model.head_layers, self.top, grid.channels)
+        self.head = HeadDecoder(*model.head_layers, self.top, grid.channels)
 
-    def _begin(self, front: Front) -> None:
-        known = self.known[:, : self.count(front)]
-        known.copy_(self.gate_bias[:, : self.count(front)])
-        self.states.add_to(known, front, self.state_matrices)
-        self.maps.add_to(known, front, self.map_matrices)
+    def _begin(self, wavefront: Wavefront) -> None:
+        known = self.known[:, : self.count(wavefront)]
+        known.copy_(self.gate_bias[:, : self.count(wavefront)])
+        self.states.add_to(known, wavefront, self.state_matrices)
+        self.maps.add_to(known, wavefront, self.map_matrices)
         for features in (self.states, self.cells, self.maps):
-            features.begin(front)
+            features.begin(wavefront)
 
-    def _step(self, front: Front) -> Tensor:
-        count, channel = self.count(front), front.channel
+    def _step(self, wavefront: Wavefront) -> Tensor:
+        count, channel = self.count(wavefront), wavefront.channel
         wide, own = (groups[channel] for groups in self.groups)
         size = own.stop - own.start
         gates = slice(4 * own.start, 4 * own.stop)
         scratch = self.scratch[: 5 * size * count].view(count, 5 * size)
         output_gate, forget, update, candidate, cell_tanh = scratch.split(size, 1)
-        maps = [*self.maps.at(front), self.top[:count]]
+        maps = [*self.maps.at(wavefront), self.top[:count]]
         states, cells, cells_above = (
-            self.states.at(front), self.cells.at(front), self.cells.at(front, CELL_ABOVE)
+            self.states.at(wavefront), self.cells.at(wavefront), self.cells.at(wavefront, CELL_ABOVE)
         )  # fmt: skip
-        self.read_symbols(front, wide, out=maps[0][:, wide])
+        self.read_symbols(wavefront, wide, out=maps[0][:, wide])
         for layer, (gate_weight, output_weight) in enumerate(self.weights[channel]):
             known = self.known[layer, :count, gates]
             torch.addmm(known, maps[layer][:, : wide.stop], gate_weight, out=scratch[:, : 4 * size])

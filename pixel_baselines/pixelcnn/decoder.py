@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixel_baselines.decoding.head import HeadWalk
+from pixel_baselines.decoding.head import HeadDecoder
 from pixel_baselines.decoding.rows import RowDecoder, row_windows, scroll, site_matrices
 from pixel_baselines.layers.channel_masks import channel_groups
 from pixel_baselines.pixelcnn.network import PixelCNNNetwork
@@ -41,8 +41,8 @@ class PixelCNNDecoder(RowDecoder):
         self.stream = new(batch_size, width)
         self.actives = new(config.blocks, batch_size, width)
         self.hiddens = new(config.blocks, batch_size, half)
-        self.head = HeadWalk(*model.head.layers, self.stream, grid.channels)
-        self.steps = self._views(model)
+        self.head = HeadDecoder(*model.head.layers, self.stream, grid.channels)
+        self.row_steps = self._views(model)
 
     def _views(self, model: PixelCNNNetwork) -> list[tuple[Any, ...]]:
         """For every step of a row, the views that it reads and writes and the weights between them."""
@@ -95,7 +95,7 @@ class PixelCNNDecoder(RowDecoder):
         torch.baddbmm(self.above_bias, windows, self.above_matrices, out=self.above.flatten(1, 2))
 
     def _step(self, step: int) -> Tensor:
-        channel, (above_inputs, inputs, matrix, stream), blocks = self.steps[step]
+        channel, (above_inputs, inputs, matrix, stream), blocks = self.row_steps[step]
         torch.addmm(above_inputs, inputs, matrix, out=stream)
         for active, bias, seen, down, feature, above, window, conv, hidden, hidden_seen, up in blocks:
             torch.clamp_min(stream, 0, out=active)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pixel_baselines.pixelcnn.decoder import PixelCNNDecoder
 from pixel_baselines.pixelcnn.network import PixelCNNNetwork
-from pixel_baselines.pixelcnn.wavefront import PixelCNNWavefront
-from rasterwise.decoding.decoder import Decoder, WavefrontDecoder
+from pixel_baselines.pixelcnn.wavefront import PixelCNNWavefrontDecoder
+from rasterwise.decoding.decoder import Decoder
 from rasterwise.symbols.condition import Condition
 
 
@@ -21,7 +21,7 @@ class PixelCNN(PixelCNNNetwork):
     row that is r >= 1 above it, only p + q·min(r - 1, n) columns. However deep the model, the row just above
     stays hidden beyond p columns to the right. (For p >= q; a smaller first kernel blurs the edge in RGB.)
     Gated PixelCNN is the model without a blind spot. What a site does not see need not be drawn before it:
-    ``sample`` draws a row while the one above it is still unfinished, see ``PixelCNNWavefront``.
+    ``sample`` draws a row while the one above it is still unfinished, see ``PixelCNNWavefrontDecoder``.
 
     Not in the paper: a class is told as a bias of the first convolution, which the residual stream carries.
 
@@ -47,5 +47,5 @@ class PixelCNN(PixelCNNNetwork):
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         return PixelCNNDecoder(self, batch_size, condition)
 
-    def wavefront_decoder(self, batch_size: int, condition: Condition | None = None) -> WavefrontDecoder:
-        return PixelCNNWavefront(self, batch_size, condition)
+    def wavefront_decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
+        return PixelCNNWavefrontDecoder(self, batch_size, condition)

@@ -1,4 +1,4 @@
-"""PixelCNN a front at a time: its blind spot lets a row be drawn while the one above it is unfinished."""
+"""PixelCNN a wavefront at a time: its blind spot lets a row be drawn while the one above it is unfinished."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pixel_baselines.decoding.head import HeadWalk
+from pixel_baselines.decoding.head import HeadDecoder
 from pixel_baselines.decoding.rows import site_matrices
-from pixel_baselines.decoding.wavefront import FrontFeatures, MaskedInputWavefront, Tap
+from pixel_baselines.decoding.wavefront import Tap, WavefrontCache, WavefrontDecoder
 from pixel_baselines.layers.channel_masks import channel_groups
 from pixel_baselines.pixelcnn.network import PixelCNNNetwork
 from rasterwise.symbols.condition import Condition
-from rasterwise.symbols.order import Front
+from rasterwise.symbols.order import Wavefront
 
 
 class ChannelStep(NamedTuple):
@@ -36,18 +36,18 @@ class ChannelStep(NamedTuple):
     up: list[Tensor]
 
 
-class PixelCNNWavefront(MaskedInputWavefront):
-    """PixelCNNNetwork on a diagonal of sites, in products as high as the diagonal is long.
+class PixelCNNWavefrontDecoder(WavefrontDecoder):
+    """PixelCNN on a diagonal of sites, in products as high as the diagonal is long.
 
     The row just above a site is hidden from it beyond p = ``input_kernel // 2`` columns to the right, and the
     rows above that one as far beyond as they are ahead: p + 1 columns behind the row above it (q + 1 where q =
-    ``kernel // 2`` is more) a row has all that it ever sees of it. A W×H grid takes W + (p + 1)(H − 1) fronts
+    ``kernel // 2`` is more) a row has all that it ever sees of it. A W×H grid takes W + (p + 1)(H − 1) wavefronts
     in place of W·H sites, and the images are those of raster order.
 
     Args:
         model: In evaluation mode.
-        batch_size: How many grids are walked at once.
-        condition: What they are told.
+        batch_size: How many grids are decoded at once.
+        condition: B conditions, or None.
     """
 
     @torch.no_grad()
@@ -59,7 +59,7 @@ class PixelCNNWavefront(MaskedInputWavefront):
             bias = bias + model.label_bias(classes)
         super().__init__(grid, batch_size, model.embedding, model.input, bias, reach=q)
         width, half, new = config.width, config.width // 2, model.input.weight.new_zeros
-        # Every tap but the site's own is known before a front begins: a product for all blocks at once. A tap that
+        # Every tap but the site's own is known before a wavefront begins: a product for all blocks at once. A tap that
         # points to a later time points beyond the right edge, where there are zeros.
         taps = [Tap(up, across) for up in range(q + 1) for across in range(-q, q + 1)]
         taps = [tap for tap in taps if tap.across < self.lag * tap.up]
@@ -68,7 +68,7 @@ class PixelCNNWavefront(MaskedInputWavefront):
             tap: weights[:, :, :, q - tap.up, q + tap.across].transpose(1, 2).contiguous() for tap in taps
         }
         self.conv_bias = torch.stack([block.conv.offset for block in model.blocks])[:, None]
-        self.features = FrontFeatures(model.input.weight, config.blocks, half, self, taps)
+        self.features = WavefrontCache(model.input.weight, config.blocks, half, self, taps)
 
         matrices = [
             (
@@ -80,7 +80,7 @@ class PixelCNNWavefront(MaskedInputWavefront):
             for block in model.blocks
         ]
         wide_groups, narrow_groups = (channel_groups(count, grid.channels) for count in (width, half))
-        self.steps = [
+        self.channel_steps = [
             ChannelStep(
                 wide,
                 narrow,
@@ -94,20 +94,20 @@ class PixelCNNWavefront(MaskedInputWavefront):
         # A block's later channel groups read what its earlier ones left; with one group all blocks share a place.
         self.active = new(1 if grid.channels == 1 else config.blocks, self.most, width)
         self.active = self.active.expand(config.blocks, -1, -1)
-        self.head = HeadWalk(*model.head.layers, self.stream, grid.channels)
+        self.head = HeadDecoder(*model.head.layers, self.stream, grid.channels)
 
-    def _begin(self, front: Front) -> None:
-        known = self.hidden[:, : self.count(front)]
+    def _begin(self, wavefront: Wavefront) -> None:
+        known = self.hidden[:, : self.count(wavefront)]
         known.copy_(self.conv_bias.expand_as(known))
-        self.features.add_to(known, front, self.tap_matrices)
-        self.features.begin(front)
+        self.features.add_to(known, wavefront, self.tap_matrices)
+        self.features.begin(wavefront)
 
-    def _step(self, front: Front) -> Tensor:
-        step, count = self.steps[front.channel], self.count(front)
+    def _step(self, wavefront: Wavefront) -> Tensor:
+        step, count = self.channel_steps[wavefront.channel], self.count(wavefront)
         own = self.stream[:count, step.wide]
-        self.read_symbols(front, step.wide, out=own)
+        self.read_symbols(wavefront, step.wide, out=own)
         # All views at once: with so few rows a slice takes as long as the arithmetic of a ReLU.
-        active, hidden, features = self.active[:, :count], self.hidden[:, :count], self.features.at(front)
+        active, hidden, features = self.active[:, :count], self.hidden[:, :count], self.features.at(wavefront)
         for active_own, active_seen, feature, features_seen, sums, hidden_seen, bias, down, site, up in zip(
             active[..., step.wide].unbind(),
             active[..., : step.wide.stop].unbind(),
@@ -125,4 +125,4 @@ class PixelCNNWavefront(MaskedInputWavefront):
             torch.addmm(bias, active_seen, down, out=feature).relu_()
             sums.addmm_(features_seen, site).relu_()
             own.addmm_(hidden_seen, up)
-        return self.head.logits(front.channel, count)
+        return self.head.logits(wavefront.channel, count)

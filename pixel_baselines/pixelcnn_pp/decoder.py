@@ -1,4 +1,4 @@
-"""The cached walk of PixelCNN++: each activation of each resolution is computed once, memory grows with rows.
+"""Cached decoding of PixelCNN++: each activation of each resolution is computed once; memory grows with the width.
 
 Two programs of small layers. When a row of a resolution begins, its downward stream is computed for the whole
 row, and with it all that the row's down-right stream reads of the rows above; a site then costs the rest of
@@ -28,10 +28,11 @@ from pixel_baselines.pixelcnn_pp.cached_layers import (
     _pointwise,
     concat_elu_row,
 )
-from pixel_baselines.pixelcnn_pp.logistic_mixture import MixtureWalk
+from pixel_baselines.pixelcnn_pp.logistic_mixture import MixtureDecoder
 from pixel_baselines.pixelcnn_pp.network import GatedBlock, Level, PixelCNNPPNetwork, TwoStreamBlock
-from rasterwise.decoding.decoder import Decoder, Stretch
+from rasterwise.decoding.decoder import CaptureRegion, Decoder
 from rasterwise.symbols.condition import Condition
+from rasterwise.symbols.order import raster_order
 
 
 class BlockStream:
@@ -155,17 +156,17 @@ class LevelStream:
 
 
 class PixelCNNPPDecoder(Decoder):
-    """Walks a PixelCNN++: the network once a site, the likelihood once a channel.
+    """Decodes a PixelCNN++ in raster order: the network once a site, the likelihood once a channel.
 
     Args:
-        model: Whose distribution it walks.
-        batch_size: Grids at once.
-        condition: What the model is told, or None.
+        model: In evaluation mode.
+        batch_size: How many grids are decoded at once.
+        condition: B conditions, or None.
     """
 
     @torch.no_grad()
     def __init__(self, model: PixelCNNPPNetwork, batch_size: int, condition: Condition | None) -> None:
-        super().__init__(model.grid, batch_size)
+        super().__init__(model.grid, batch_size, raster_order(model.grid, model.device))
         self.mixture = model.mixture
         width, channels = self.grid.width, self.grid.channels
         self.level = LevelStream(model.level, model.class_index(condition, batch_size))
@@ -183,36 +184,29 @@ class PixelCNNPPDecoder(Decoder):
         ends = [1 + size * channel for channel in range(1, channels + 1)]
         spans = list(zip(starts, ends, strict=True))
         self.tables = [features[:, start:end].contiguous() for start, end in spans]
-        self.places = [[place[:, start:end] for start, end in spans] for place in self.first_left.inputs]
+        self.inputs = [[site[:, start:end] for start, end in spans] for site in self.first_left.inputs]
         self.rows_a_period = 2 ** (model.config.resolutions - 1)  # of which the coarsest resolution has one
-        self.walk: MixtureWalk | None = None
-        self.next_logits: Tensor | None = None
 
-    def for_replay(self) -> list[Stretch]:
+    def capture_regions(self) -> list[CaptureRegion]:
         row_size = self.grid.width * self.grid.channels
         periods, rest = divmod(self.grid.height, self.rows_a_period)
-        return [Stretch(self.rows_a_period * row_size, periods), *[Stretch(row_size, 1)] * rest]
+        return [
+            CaptureRegion(self.rows_a_period * row_size, periods),
+            *[CaptureRegion(row_size, 1)] * rest,
+        ]
 
-    @torch.no_grad()
     def _logits(self) -> Tensor:
-        if self.next_logits is None:
-            if self.walk is None:
-                row, column, _ = self.grid.site(self.index)
-                self.walk = MixtureWalk(self.mixture, self._run_network(row, column))
-            self.next_logits = self.walk.logits()
-        return self.next_logits
+        row, column, channel = self.grid.site(self.index)
+        if channel == 0:
+            self.pixel = MixtureDecoder(self.mixture, self._run_network(row, column))
+        return self.pixel.logits()[:, None]
 
-    @torch.no_grad()
-    def _push(self, symbols: Tensor) -> None:
-        self._logits()  # the site must be in the caches, also where nobody asked for its logits
+    def _advance(self, symbols: Tensor) -> None:
         _, column, channel = self.grid.site(self.index)
-        self.places[column + 1][channel].copy_(self.tables[channel][symbols])
-        assert self.walk is not None
+        symbols = symbols[:, 0]
+        self.inputs[column + 1][channel].copy_(self.tables[channel].index_select(0, symbols))
         if channel + 1 < self.grid.channels:
-            self.walk.push(self.mixture.values(symbols, self.walk.log_weights.dtype))
-        else:
-            self.walk = None
-        self.next_logits = None
+            self.pixel.advance(self.mixture.values(symbols, self.pixel.log_weights.dtype))
 
     def _run_network(self, row: int, column: int) -> Tensor:
         """The likelihood's parameters ``(B, P)`` at a site."""

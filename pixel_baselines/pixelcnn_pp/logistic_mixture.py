@@ -148,16 +148,16 @@ class LogisticMixture:
         for part, known in zip(
             raw.flatten(0, -2).split(sites), values.flatten(0, -2).split(sites), strict=True
         ):
-            walk = MixtureWalk(self, part)
+            decoder = MixtureDecoder(self, part)
             channels = []
             for value in known.unbind(-1):
-                channels.append(walk.logits())
-                walk.push(value)
+                channels.append(decoder.logits())
+                decoder.advance(value)
             parts.append(torch.stack(channels, -2))
         return torch.cat(parts).unflatten(0, raw.shape[:-1])
 
 
-class MixtureWalk:
+class MixtureDecoder:
     """The channels of a site one after the other, each given those before it.
 
     What a channel turned out to be says which component it came from: the weights of the components for
@@ -165,7 +165,7 @@ class MixtureWalk:
     p(g | r) = Σ_m π_m p_m(r) p_m(g | r) / Σ_m π_m p_m(r).
 
     Args:
-        mixture: Whose walk it is.
+        mixture: The likelihood.
         raw: What the network gave, ``(..., P)``.
     """
 
@@ -187,8 +187,8 @@ class MixtureWalk:
             )
         return (self._components + self.log_weights[..., None]).logsumexp(-2)
 
-    def push(self, values: Tensor) -> None:
-        """Fix the next channel: values ``(...)`` in [-1, 1]."""
+    def advance(self, values: Tensor) -> None:
+        """Fix the next channel and go on: values ``(...)`` in [-1, 1]."""
         channel = len(self.earlier)
         if channel + 1 < self.mixture.channels:
             symbols = self.mixture.symbols(values)[..., None]

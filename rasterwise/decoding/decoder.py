@@ -2,211 +2,201 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-
-from rasterwise.symbols.order import Front, wavefronts
-
-if TYPE_CHECKING:
-    from rasterwise.models.autoregressive import AutoregressiveModel
-from abc import ABC, abstractmethod
 
 from rasterwise.decoding.sampling import guided
 from rasterwise.errors import InputError
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.grid import Grid
+from rasterwise.symbols.order import raster_order
 
 
-class Stretch(NamedTuple):
-    """A part of a walk that does the very same operations on the very same tensors again and again.
+class CaptureRegion(NamedTuple):
+    """Steps that do the very same operations on the very same tensors again and again.
 
     Attributes:
-        period: Symbols until they begin anew.
-        repeats: How often they are done.
+        period: Steps until they begin anew; the same numbers of positions in every period.
+        repeats: How many periods there are.
     """
 
     period: int
     repeats: int
 
 
-class WavefrontDecoder(ABC):
-    """A walk over the grid by fronts: each takes a symbol of every row that is at work.
+class TeacherForced(Protocol):
+    """What decoding needs of a model: the logits of all positions of given grids in one pass."""
 
-    It draws what the walk in raster order draws, since what it puts off does not count for what it draws
-    before: that is the model's to know, which says by its lag how far a row sees to the right in those above.
+    @property
+    def grid(self) -> Grid:
+        """The grid of symbols that the model is a distribution over."""
 
-    Args:
-        grid: The grid that is walked.
-        batch_size: How many grids are walked at once (B).
-        lag: Columns that a row stays behind the one above it.
-        device: Of the model.
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
 
-    Attributes:
-        places: int64 ``(T,)`` of each front: the symbols' numbers in raster order.
-    """
-
-    def __init__(self, grid: Grid, batch_size: int, lag: int, device: torch.device) -> None:
-        self.grid = grid
-        self.batch_size = batch_size
-        self.lag = lag
-        self.fronts = wavefronts(grid, lag)
-        rows = torch.arange(grid.height, device=device)
-        self.places = [
-            (rows[front.rows] * (grid.width - lag) + front.time) * grid.channels + front.channel
-            for front in self.fronts
-        ]
-        self.number = 0
-
-    def logits(self) -> Tensor:
-        """Logits ``(B, T, K)`` of the next front. Raises InputError past the last one."""
-        return self._logits(self._next())
-
-    def advance(self, symbols: Tensor) -> None:
-        """Fix the symbols of the front whose logits were taken, int64 ``(B, T)`` in ``[0, K)``, and go on."""
-        self._advance(self._next(), symbols)
-        self.number += 1
-
-    def _next(self) -> Front:
-        if self.number >= len(self.fronts):
-            raise InputError(f"the grid is full: all {self.grid.size} symbols have been drawn")
-        return self.fronts[self.number]
-
-    @abstractmethod
-    def _logits(self, front: Front) -> Tensor: ...
-
-    @abstractmethod
-    def _advance(self, front: Front, symbols: Tensor) -> None: ...
-
-
-class GuidedWavefrontDecoder(WavefrontDecoder):
-    """The conditional and the unconditional walk in one batch; see ``guided``.
-
-    Args:
-        both: The walk of twice as many grids, the latter half of them untold.
-        scale: Of the guidance.
-    """
-
-    def __init__(self, both: WavefrontDecoder, scale: float) -> None:
-        super().__init__(both.grid, both.batch_size // 2, both.lag, both.places[0].device)
-        self.both, self.scale = both, scale
-
-    def _logits(self, front: Front) -> Tensor:
-        return guided(self.both.logits(), self.scale)
-
-    def _advance(self, front: Front, symbols: Tensor) -> None:
-        self.both.advance(symbols.repeat(2, 1))
+    def __call__(self, symbols: Tensor, condition: Condition | None = None, /) -> Tensor:
+        """Logits ``(B, C, H, W, K)`` of symbols int64 ``(B, C, H, W)``, each given those before it."""
 
 
 class Decoder(ABC):
-    """A walk over the grid in raster order, one symbol of each image at a time.
+    """Decodes grids of symbols, one step after the other.
 
-    ``logits()`` gives the distribution of the next symbol, ``push(symbols)`` fixes it and goes on.
+    ``logits()`` gives the distributions of the next step's symbols; ``advance(symbols)`` fixes them and goes on
+    to the step after it. A subclass computes each activation once and keeps what later steps need of it.
+
+    Args:
+        grid: The grid that is decoded.
+        batch_size: How many grids are decoded at once (B).
+        steps: The positions of each step in raster order, int64 ``(T,)``; every position in one step.
 
     Attributes:
-        grid: The grid that is walked.
-        batch_size: How many grids are walked at once (B).
-        index: How many symbols of each have been pushed.
+        index: How many steps have been taken.
+
+    Example:
+        >>> import torch
+        >>> from rasterwise import Grid, PixelCNN, PixelCNNConfig
+        >>> model = PixelCNN(PixelCNNConfig(grid=Grid(1, 2, 3, 5), width=8, blocks=1)).eval()
+        >>> decoder = model.decoder(batch_size=4)
+        >>> for positions in decoder.steps:
+        ...     decoder.advance(decoder.logits().argmax(-1))
+        >>> len(decoder.steps), decoder.index
+        (6, 6)
     """
 
-    def __init__(self, grid: Grid, batch_size: int) -> None:
+    def __init__(self, grid: Grid, batch_size: int, steps: list[Tensor]) -> None:
         self.grid = grid
         self.batch_size = batch_size
+        self.steps = steps
         self.index = 0
+        self._next_logits: Tensor | None = None
 
+    @torch.no_grad()
     def logits(self) -> Tensor:
-        """Logits ``(B, K)`` of the next symbol. Raises InputError past the end of the grid."""
-        self._check_not_done()
-        return self._logits()
+        """Logits ``(B, T, K)`` of the next step's symbols.
 
-    def push(self, symbols: Tensor) -> None:
-        """Fix the next symbol of every grid.
+        Raises:
+            InputError: The grid is full.
+        """
+        if self._next_logits is None:
+            self._check_not_full()
+            self._next_logits = self._logits()
+        return self._next_logits
+
+    @torch.no_grad()
+    def advance(self, symbols: Tensor) -> None:
+        """Fix the next step's symbols and go on.
 
         Args:
-            symbols: int64 ``(B,)`` in ``[0, K)``.
+            symbols: int64 ``(B, T)`` in ``[0, K)``. Their values are not read, so that nothing waits for a GPU;
+                on a CPU, looking them up finds one that is out of range.
 
         Raises:
             InputError: The grid is full, or the symbols do not fit it.
         """
-        self._check_not_done()
-        if symbols.shape != (self.batch_size,) or symbols.dtype != torch.int64:
-            raise InputError(
-                f"pushed {symbols.dtype} {tuple(symbols.shape)}, expected int64 ({self.batch_size},)"
-            )
-        low, high = int(symbols.min()), int(symbols.max())
-        if low < 0 or high >= self.grid.levels:
-            raise InputError(f"pushed symbols in [{low}, {high}], expected [0, {self.grid.levels - 1}]")
-        self.advance(symbols)
-
-    def advance(self, symbols: Tensor) -> None:
-        """``push`` without its checks, which wait for the device: for symbols that are known to fit."""
-        self._push(symbols)
+        self._check_not_full()
+        expected = (self.batch_size, len(self.steps[self.index]))
+        if symbols.shape != expected or symbols.dtype != torch.int64:
+            raise InputError(f"symbols are {symbols.dtype} {tuple(symbols.shape)}, expected int64 {expected}")
+        self.logits()  # later steps need this one's activations, also where nobody asked for its logits
+        try:
+            self._advance(symbols)
+        except IndexError:
+            self._check_values(symbols)
+            raise
+        self._next_logits = None
         self.index += 1
 
-    def for_replay(self) -> list[Stretch]:
-        """Make ready, before the first symbol, for a walk that is recorded; say where it repeats itself.
+    def capture_regions(self) -> list[CaptureRegion]:
+        """Make ready, before the first step, for decoding that is captured; say where it repeats itself.
 
-        A period may hang on where it is through the content of tensors alone: a recording holds the host's
+        One period may differ from the next in the content of tensors alone: a capture holds the host's
         numbers and views as they were. A decoder that says nothing else repeats nothing.
+
+        Returns:
+            Regions that follow one another and cover all steps.
         """
-        return [Stretch(period=1, repeats=1)] * self.grid.size
+        return [CaptureRegion(period=1, repeats=1)] * len(self.steps)
 
-    def skip(self, count: int) -> None:
-        """Count symbols that a replay has pushed."""
-        self.index += count
+    def skip(self, steps: int) -> None:
+        """Count steps that a replay has taken."""
+        self.index += steps
 
-    def _check_not_done(self) -> None:
-        if self.index >= self.grid.size:
-            raise InputError(f"the grid is full: all {self.grid.size} symbols have been pushed")
+    def _check_not_full(self) -> None:
+        if self.index >= len(self.steps):
+            raise InputError(f"the grid is full: all {self.grid.size} symbols have been decoded")
+
+    def _check_values(self, symbols: Tensor) -> None:
+        low, high = int(symbols.min()), int(symbols.max())
+        if low < 0 or high >= self.grid.levels:
+            raise InputError(f"symbols lie in [{low}, {high}], expected [0, {self.grid.levels - 1}]")
 
     @abstractmethod
-    def _logits(self) -> Tensor: ...
+    def _logits(self) -> Tensor:
+        """Logits ``(B, T, K)`` of step ``index``; called once a step."""
 
     @abstractmethod
-    def _push(self, symbols: Tensor) -> None: ...
+    def _advance(self, symbols: Tensor) -> None:
+        """Take in the symbols ``(B, T)`` of step ``index``, whose logits have been computed."""
 
 
 class NaiveDecoder(Decoder):
-    """A whole forward pass a symbol: slow, and right by construction."""
+    """A whole teacher-forced pass a step: slow, and right by construction.
 
-    def __init__(self, model: AutoregressiveModel, batch_size: int, condition: Condition | None) -> None:
-        super().__init__(model.grid, batch_size)
+    Args:
+        model: In evaluation mode.
+        batch_size: How many grids are decoded at once.
+        condition: B conditions, or None.
+        steps: The decoding order; by default raster order. What the model sees of other positions when it
+            computes a step's logits must be in earlier steps.
+    """
+
+    def __init__(
+        self,
+        model: TeacherForced,
+        batch_size: int,
+        condition: Condition | None = None,
+        steps: list[Tensor] | None = None,
+    ) -> None:
+        grid, device = model.grid, model.device
+        super().__init__(grid, batch_size, raster_order(grid, device) if steps is None else steps)
         self.model = model
         self.condition = condition
-        self.symbols = torch.zeros(batch_size, *model.grid.shape, dtype=torch.int64, device=model.device)
+        self.sequence = torch.zeros(batch_size, grid.size, dtype=torch.int64, device=device)
 
-    @torch.no_grad()
     def _logits(self) -> Tensor:
-        site = self.grid.site(self.index)
-        return self.model(self.symbols, self.condition)[:, site.channel, site.row, site.column]
+        logits = self.model(self.grid.unflatten(self.sequence), self.condition)
+        return self.grid.flatten(logits)[:, self.steps[self.index]]
 
-    def _push(self, symbols: Tensor) -> None:
-        site = self.grid.site(self.index)
-        self.symbols[:, site.channel, site.row, site.column] = symbols
+    def _advance(self, symbols: Tensor) -> None:
+        self._check_values(symbols)  # next to a pass it costs nothing
+        self.sequence[:, self.steps[self.index]] = symbols
 
 
 class GuidedDecoder(Decoder):
-    """The conditional and the unconditional walk in one batch; see ``guided``.
+    """Conditional and unconditional grids decoded in one batch; see ``guided``.
 
     Args:
-        both: The walk of twice as many grids, the latter half of them untold.
+        both: The decoder of twice as many grids, the latter half of them unconditional.
         scale: Of the guidance.
     """
 
     def __init__(self, both: Decoder, scale: float) -> None:
-        super().__init__(both.grid, both.batch_size // 2)
+        super().__init__(both.grid, both.batch_size // 2, both.steps)
         self.both, self.scale = both, scale
+
+    def capture_regions(self) -> list[CaptureRegion]:
+        return self.both.capture_regions()
+
+    def skip(self, steps: int) -> None:
+        super().skip(steps)
+        self.both.skip(steps)
 
     def _logits(self) -> Tensor:
         return guided(self.both.logits(), self.scale)
 
-    def _push(self, symbols: Tensor) -> None:
-        self.both.advance(symbols.repeat(2))
-
-    def for_replay(self) -> list[Stretch]:
-        return self.both.for_replay()
-
-    def skip(self, count: int) -> None:
-        super().skip(count)
-        self.both.skip(count)
+    def _advance(self, symbols: Tensor) -> None:
+        self.both.advance(symbols.repeat(2, 1))

@@ -1,24 +1,24 @@
-"""Keys and values of the sites that a walk has passed, and one query that attends to them."""
+"""KV caches: the keys and values of the positions so far, and one query that attends to them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from rasterwise.decoding.decoder import Stretch
+from rasterwise.decoding.decoder import CaptureRegion
 
 BUCKET = 64
-"""Sites that one recording of a `BucketedCache` serves."""
+"""Positions that one capture of a `BucketedKVCache` serves."""
 
 
-class AttentionCache:
-    """The cache of a walk. A site goes to its place, and then attends once in each layer.
+class KVCache:
+    """The cache of one decoding. A position becomes the current one, and then attends once in each layer.
 
-    A site reads what the sites before it have filled, and so computes no more than it needs: for a walk that
+    It reads what the positions before it have filled, and so computes no more than it needs: for decoding that
     the host dispatches.
 
     Args:
-        memory: Of keys and values, ``(depth, 2, R, N, h)`` for R rows (images times heads), N sites and h
+        memory: Of keys and values, ``(depth, 2, R, N, h)`` for R rows (images times heads), N positions and h
             features a head. It holds nothing yet.
     """
 
@@ -26,21 +26,21 @@ class AttentionCache:
         self.memory = memory
         self.keys, self.values = memory[:, 0].transpose(2, 3), memory[:, 1]
         self.entries = memory.unbind(3)  # each (depth, 2, R, h)
-        _, _, self.rows, self.sites, _ = memory.shape
-        self.all_scores, self.all_attention = memory.new_empty(2, self.rows * self.sites)
+        _, _, self.rows, self.positions, _ = memory.shape
+        self.all_scores, self.all_attention = memory.new_empty(2, self.rows * self.positions)
 
-    def go_to(self, index: int) -> None:
-        """Make a site the current one; every site in its turn."""
-        self.index = index
-        self.places = self.entries[index].unbind(0)
-        self._open(index + 1)
+    def go_to(self, position: int) -> None:
+        """Make a position the current one; every position in its turn."""
+        self.position = position
+        self.new_entries = self.entries[position].unbind(0)
+        self._open(position + 1)
 
     def row_of(self, table: Tensor) -> Tensor:
-        """The current site's row of a table ``(N, ...)``, as ``(...)`` or ``(1, ...)``."""
-        return table[self.index]
+        """The current position's row of a table ``(N, ...)``, as ``(...)`` or ``(1, ...)``."""
+        return table[self.position]
 
     def attend(self, layer: int, query: Tensor, entry: Tensor, out: Tensor) -> None:
-        """Keep the current site's key and value, and mix the values by the query's softmax.
+        """Keep the current position's key and value, and mix the values by the query's softmax.
 
         Args:
             layer: Which.
@@ -48,25 +48,25 @@ class AttentionCache:
             entry: Key and value ``(2, R, h)``.
             out: Where the mix goes, ``(R, 1, h)``.
         """
-        self.places[layer].copy_(entry)
+        self.new_entries[layer].copy_(entry)
         torch.bmm(query, self.filled_keys[layer], out=self.scores)
         torch.softmax(self.scores, -1, out=self.attention)
         torch.bmm(self.attention, self.filled_values[layer], out=out)
 
-    def _open(self, sites: int) -> None:
-        """Lay out the views of the first sites, for all layers."""
+    def _open(self, positions: int) -> None:
+        """Lay out the views of the first positions, for all layers."""
         rows = self.rows
-        self.filled_keys = self.keys.narrow(3, 0, sites).unbind(0)
-        self.filled_values = self.values.narrow(2, 0, sites).unbind(0)
-        self.scores = self.all_scores[: rows * sites].view(rows, 1, sites)
-        self.attention = self.all_attention[: rows * sites].view(rows, 1, sites)
+        self.filled_keys = self.keys.narrow(3, 0, positions).unbind(0)
+        self.filled_values = self.values.narrow(2, 0, positions).unbind(0)
+        self.scores = self.all_scores[: rows * positions].view(rows, 1, positions)
+        self.attention = self.all_attention[: rows * positions].view(rows, 1, positions)
 
 
-class BucketedCache(AttentionCache):
-    """The cache of a walk that is recorded: a site reads as much as the last one of its bucket.
+class BucketedKVCache(KVCache):
+    """The cache of a decoding that is captured: a position reads as much as the last one of its bucket.
 
-    Sites of a bucket do the same operations on the same tensors. Where they are is the content of one; sites
-    that are not yet passed weigh exp(−∞) = 0.
+    Positions of a bucket do the same operations on the same tensors. Which of them is the current one is the
+    content of a tensor; those after it weigh exp(−∞) = 0.
 
     Args:
         memory: As above.
@@ -75,23 +75,24 @@ class BucketedCache(AttentionCache):
     def __init__(self, memory: Tensor) -> None:
         super().__init__(memory.zero_())  # what is not yet written counts, 0 times
         self.layers = memory.unbind(0)
-        self.place = torch.full((1,), -1, device=memory.device)
-        self.unseen = memory.new_full((self.sites,), -torch.inf)
-        self.stretches = [
-            Stretch(1, min(BUCKET, self.sites - start)) for start in range(0, self.sites, BUCKET)
+        self.current = torch.full((1,), -1, device=memory.device)
+        self.mask = memory.new_full((self.positions,), -torch.inf)
+        self.regions = [
+            CaptureRegion(1, min(BUCKET, self.positions - start))
+            for start in range(0, self.positions, BUCKET)
         ]
 
-    def go_to(self, index: int) -> None:
-        self.place.add_(1)
-        self.unseen.index_fill_(0, self.place, 0)
-        self._open(min((index // BUCKET + 1) * BUCKET, self.sites))
+    def go_to(self, position: int) -> None:
+        self.current.add_(1)
+        self.mask.index_fill_(0, self.current, 0)
+        self._open(min((position // BUCKET + 1) * BUCKET, self.positions))
 
     def row_of(self, table: Tensor) -> Tensor:
-        return table.index_select(0, self.place)
+        return table.index_select(0, self.current)
 
     def attend(self, layer: int, query: Tensor, entry: Tensor, out: Tensor) -> None:
-        self.layers[layer].index_copy_(2, self.place, entry[:, :, None])
-        unseen = self.unseen[: self.scores.shape[2]]
-        torch.baddbmm(unseen, query, self.filled_keys[layer], out=self.scores)
+        self.layers[layer].index_copy_(2, self.current, entry[:, :, None])
+        mask = self.mask[: self.scores.shape[2]]
+        torch.baddbmm(mask, query, self.filled_keys[layer], out=self.scores)
         torch.softmax(self.scores, -1, out=self.attention)
         torch.bmm(self.attention, self.filled_values[layer], out=out)

@@ -1,91 +1,98 @@
-"""Drawing a plan's symbols with a decoder: one after the other, or a stretch recorded once and replayed."""
+"""The decoding loop: a plan's symbols drawn with a decoder, step by step or by replays of captured steps."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
-from rasterwise.decoding.cuda_graph import CannotRecordError, Recorder, _replayed_walk
-from rasterwise.decoding.decoder import WavefrontDecoder
+from rasterwise.decoding.cuda_graph import CannotCaptureError, Capture
+from rasterwise.decoding.decoder import Decoder
 from rasterwise.decoding.plan import SamplingPlan
-
-if TYPE_CHECKING:
-    from rasterwise.decoding.decoder import Decoder
-    from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.decoding.sampling import check_drawn
 
 
-def walk_by_fronts(decoder: WavefrontDecoder, plan: SamplingPlan, sequence: Tensor) -> Iterator[int]:
-    """Draw the symbols of a plan; arguments and what is yielded as for ``walk``."""
-    count = 0
-    for places in decoder.places:
-        symbols = plan.at(places).draw(decoder.logits(), slice(None))
-        sequence[:, places] = symbols
-        decoder.advance(symbols)
-        count += len(places)
-        yield count
-
-
-def walk_to_the_end(
-    model: AutoregressiveModel,
-    plan: SamplingPlan,
-    record: Recorder | None,
-    report: Callable[[int], None],
-) -> Tensor:
-    """Draw a plan whole; where its walk cannot be recorded, by a walk that is not, and with a warning.
-
-    Args:
-        model: In evaluation mode.
-        plan: What is drawn.
-        record: As for ``walk``.
-        report: Called with how many symbols of each image are drawn.
-
-    Returns:
-        int64 ``(B, N)`` in raster order.
-    """
-    sequence = torch.empty(len(plan), len(plan.places), dtype=torch.int64, device=plan.noise.device)
-    try:
-        decoder = model.sampling_decoder(plan, recorded=record is not None)
-        for count in walk(decoder, plan, sequence, record):
-            report(count)
-    except CannotRecordError as error:
-        warnings.warn(f"sampling without a CUDA graph, which takes longer: {error}", stacklevel=2)
-        return walk_to_the_end(model, plan, None, report)
-    return sequence
-
-
-def walk(
-    decoder: Decoder | WavefrontDecoder,
+def decode(
+    make_decoder: Callable[[bool], Decoder],
     plan: SamplingPlan,
     sequence: Tensor,
-    record: Recorder | None = None,
+    capture: Capture | None = None,
 ) -> Iterator[int]:
-    """Draw the symbols of a plan.
+    """Draw the symbols of a plan; the caller may stop when it likes.
+
+    Where the steps cannot be captured, decoding begins again without a capture, and warns.
 
     Args:
-        decoder: At the first symbol of the plan's images, told what guidance asks for: from
-            ``AutoregressiveModel.sampling_decoder``.
+        make_decoder: Makes the decoder of the plan's images, given whether its steps are captured.
         plan: What is drawn.
-        sequence: int64 ``(B, N)``: filled in raster order, or by fronts.
-        record: By what a stretch is recorded, to replay it; the symbols are the same. None to replay nothing.
+        sequence: int64 ``(B, N)`` in raster order: where the symbols go, on the device of the plan.
+        capture: By what repeated steps are captured, to replay them; the symbols are the same. None to
+            capture nothing.
 
     Yields:
         How many symbols of each image are drawn, on a GPU perhaps only queued.
 
     Raises:
-        CannotRecordError: A stretch could not be recorded; the decoder is of no more use.
+        NonFiniteError: The logits of a symbol are no distribution: one is NaN or +inf, or all are −inf. It is
+            found when all steps are done, so that none of them waits for the device.
     """
-    if isinstance(decoder, WavefrontDecoder):
-        yield from walk_by_fronts(decoder, plan, sequence)
+    decoder = make_decoder(capture is not None)
+    try:
+        yield from _decode(decoder, plan, sequence, capture)
+    except CannotCaptureError as error:
+        warnings.warn(f"sampling without a CUDA graph, which takes longer: {error}", stacklevel=2)
+        yield from _decode(make_decoder(False), plan, sequence, None)
+    check_drawn(sequence, decoder.grid.levels)
+
+
+def _decode(decoder: Decoder, plan: SamplingPlan, sequence: Tensor, capture: Capture | None) -> Iterator[int]:
+    ends = [0, *accumulate(len(positions) for positions in decoder.steps)]
+    plan = plan.at(torch.cat(decoder.steps))  # once, so that a step's part of it is a view
+    if capture is not None:
+        yield from _replay(decoder, plan, sequence, ends, capture)
         return
-    if record is not None:
-        yield from _replayed_walk(decoder, plan, sequence, record)
-        return
-    for index in range(decoder.grid.size):
-        symbols = plan.draw(decoder.logits(), index)
-        sequence[:, index] = symbols
-        decoder.advance(symbols)
-        yield index + 1
+    for start, end in pairwise(ends):
+        _draw_step(decoder, plan, slice(start, end), sequence)
+        yield end
+
+
+def _replay(
+    decoder: Decoder, plan: SamplingPlan, sequence: Tensor, ends: list[int], capture: Capture
+) -> Iterator[int]:
+    """Do the first period of each region as it is, capture the second, and replay it to the end.
+
+    The first one loads and allocates all that the capture needs. One period differs from the next never by a
+    number or a view of the host's, but by the content of tensors: here the cursor, and with it which positions
+    are drawn, their noise and known symbols, and where the symbols go.
+    """
+    cursor = torch.zeros(1, dtype=torch.int64, device=sequence.device)
+
+    def draw(period: int) -> None:
+        bounds = ends[decoder.index : decoder.index + period + 1]
+        first, last = bounds[0], bounds[-1]
+        part = plan.at(cursor + torch.arange(last - first, device=cursor.device))
+        for start, end in pairwise(bounds):
+            _draw_step(decoder, part, slice(start - first, end - first), sequence)
+        cursor.add_(last - first)
+
+    for period, repeats in decoder.capture_regions():
+        steps: Callable[[], None] = partial(draw, period)
+        for repeat in range(repeats):
+            if repeat == 1:
+                steps = capture(steps)  # takes the decoder's count on, though nothing is drawn yet
+            elif repeat > 1:
+                decoder.skip(period)
+            steps()
+            yield ends[decoder.index]
+
+
+def _draw_step(decoder: Decoder, plan: SamplingPlan, at: slice, sequence: Tensor) -> None:
+    """Draw the decoder's next step, which are the positions of a plan that a slice names."""
+    symbols = plan.draw(decoder.logits(), at)
+    sequence.index_copy_(1, plan.positions[at], symbols)
+    # Where the logits are no distribution the symbol is K: it stays in the sequence, to be found at the end.
+    decoder.advance(symbols.clamp_(max=decoder.grid.levels - 1))

@@ -1,4 +1,4 @@
-"""Images that are to be drawn: what each is told, what is known of it, and its noise, fixed in advance."""
+"""What is sampled: the condition, the known symbols and the noise of every image, fixed in advance."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from rasterwise.symbols.grid import Grid
 class SamplingPlan:
     """Images that are to be drawn, checked against the grid that they are drawn on.
 
-    Whoever draws them, in whatever batches, on however many processes, by a walk or all symbols at once:
-    symbol i of an image is a function of the plan and of the logits that the model gives for it.
+    In whatever batches they are drawn, on however many processes, step by step or by Jacobi iteration: symbol i
+    of an image is a function of the plan and of the logits that the model gives for it.
 
     Attributes:
         sampling: How a symbol is drawn.
-        condition: What each image is told; None where nothing is, or where guidance is 0.
-        known: int64 ``(n, N)`` in raster order: symbols to keep, -1 where one is to be drawn; None for none.
+        condition: Of each image; None where there is none, or where guidance is 0.
+        known: int64 ``(n, N)``: symbols to keep, -1 where one is to be drawn; None for none.
         noise: float64 ``(n, N)`` in ``[0, 1)``: a number for every symbol. For Gumbel noise int64 ``(n, 1)``: a
             seed for every image.
-        batch_size: How many are drawn at once.
-        places: int64 ``(N,)``: which symbols of an image they are, 0 to N − 1 in raster order.
+        batch_size: How many images are drawn at once.
+        positions: int64 ``(N,)``: which symbols of an image they are, counted in raster order.
 
     Example:
         >>> import torch
         >>> from rasterwise import Grid
         >>> plan = SamplingPlan.of(Grid(1, 2, 2, 5), 3, generator=torch.Generator().manual_seed(0))
-        >>> plan.draw(torch.zeros(3, 5), 0), plan[1:].draw(torch.zeros(2, 5), 0)
-        (tensor([4, 3, 2]), tensor([3, 2]))
+        >>> logits, first = torch.zeros(3, 1, 5), slice(0, 1)
+        >>> plan.draw(logits, first).tolist(), plan[1:].draw(logits[1:], first).tolist()
+        ([[4], [3], [2]], [[3], [2]])
     """
 
     sampling: Sampling
@@ -42,7 +43,7 @@ class SamplingPlan:
     known: Tensor | None
     noise: Tensor
     batch_size: int
-    places: Tensor
+    positions: Tensor
 
     @classmethod
     def of(
@@ -100,34 +101,48 @@ class SamplingPlan:
             noise=self.noise[rows],
         )
 
-    def at(self, places: Tensor) -> SamplingPlan:
-        """The plan of some places alone, int64 ``(T,)`` on its device; the host never reads which."""
+    def at(self, indices: Tensor) -> SamplingPlan:
+        """The plan of some of its positions, int64 ``(T,)`` on its device; the host never reads which."""
         return replace(
             self,
-            known=None if self.known is None else self.known.index_select(1, places),
-            noise=self.noise if self.sampling.noise == "gumbel" else self.noise.index_select(1, places),
-            places=places,
+            known=None if self.known is None else self.known.index_select(1, indices),
+            noise=self.noise if self.sampling.noise == "gumbel" else self.noise.index_select(1, indices),
+            positions=self.positions.index_select(0, indices),
         )
 
-    def draw(self, logits: Tensor, at: int | slice) -> Tensor:
-        """The symbols at one place, or at several, of every image.
+    def draw(self, logits: Tensor, at: slice) -> Tensor:
+        """The symbols at some positions of every image.
 
         Args:
-            logits: ``(n, K)``, or ``(n, T, K)`` for a slice of T places; guidance is in them already.
-            at: Which of the plan's places, by their order.
+            logits: ``(n, T, K)``, guided where guidance is asked for.
+            at: Which T of the plan's positions.
 
         Returns:
-            int64 ``(n,)`` or ``(n, T)``.
+            int64 ``(n, T)`` in ``[0, K)``; K where the logits are no distribution, which ``check_drawn`` finds.
         """
         probabilities = self.sampling.probabilities(logits)
         if self.sampling.noise == "gumbel":
-            symbols = draw_by_gumbel(probabilities, self.noise[:, 0], self.places[at])
+            symbols = draw_by_gumbel(probabilities, self.noise[:, 0], self.positions[at])
         else:
             symbols = draw(probabilities, self.noise[:, at])
         if self.known is None:
             return symbols
         known = self.known[:, at]
         return torch.where(known >= 0, known, symbols)
+
+
+@dataclass(frozen=True)
+class SampledSymbols:
+    """Symbols that were drawn, and what they took.
+
+    Attributes:
+        symbols: int64 ``(n, C, H, W)``.
+        evaluations: int64 ``(n,)``: teacher-forced evaluations of the model that each image took by the fixed
+            point, from 1 to N; None where symbols were drawn one after the other.
+    """
+
+    symbols: Tensor
+    evaluations: Tensor | None = None
 
 
 def _known_sequence(

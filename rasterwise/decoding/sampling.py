@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from rasterwise.errors import InputError
+from rasterwise.errors import InputError, NonFiniteError
+
+Noise = Literal["uniform", "gumbel"]
+
+LOW_TEMPERATURE = 1e-6
+"""Below it a quotient of logits and temperature may overflow."""
 
 
 @dataclass(frozen=True)
@@ -46,29 +52,39 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
-    noise: Literal["uniform", "gumbel"] = "uniform"
+    noise: Noise = "uniform"
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise InputError(f"temperature is {self.temperature}, expected 0 (greedy) or more")
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"temperature is {self.temperature}, expected a finite 0 (greedy) or more")
         if self.top_k < 0:
             raise InputError(f"top_k is {self.top_k}, expected 0 (off) or more")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p is {self.top_p}, expected above 0 and at most 1 (off)")
+        if not math.isfinite(self.guidance):
+            raise InputError(f"guidance is {self.guidance}, expected a finite number (1: off)")
+        if self.noise not in get_args(Noise):
+            raise InputError(f"noise is {self.noise!r}, expected one of {', '.join(get_args(Noise))}")
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """The distribution that a symbol is drawn from, guidance hold_out.
+        """The distribution that a symbol is drawn from, given logits that have been guided.
 
         Args:
-            logits: ``(..., K)``.
+            logits: ``(..., K)``; −inf for a symbol that is impossible.
 
         Returns:
-            ``(..., K)``, float32 or float64, summing to 1 over K.
+            ``(..., K)``, float32 or float64, summing to 1 over K. NaN where the logits are no distribution: one
+            is NaN or +inf, or all are −inf.
         """
         logits = logits if logits.dtype == torch.float64 else logits.float()
         if self.temperature == 0:
-            return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-        if self.temperature != 1:
+            likeliest = logits.max(-1, keepdim=True)
+            one = likeliest.values * 0 + 1  # NaN where the largest logit is not finite
+            return torch.zeros_like(logits).scatter_(-1, likeliest.indices, one)
+        if self.temperature < LOW_TEMPERATURE:
+            # The largest becomes 0 first, whatever it is divided by.
+            logits = (logits - logits.amax(-1, keepdim=True)).double() / self.temperature
+        elif self.temperature != 1:
             logits = logits / self.temperature
         if 0 < self.top_k < logits.shape[-1]:
             kept = logits.topk(self.top_k, dim=-1)
@@ -85,10 +101,10 @@ class Sampling:
 
 
 def guided(logits: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance: away from what the model gives untold, towards what it gives when told.
+    """Classifier-free guidance: away from the unconditional distribution, towards the conditional one.
 
     Args:
-        logits: ``(2B, ..., K)``: B rows that were told a condition, and after them the same rows untold.
+        logits: ``(2B, ..., K)``: B conditional rows, and after them the same rows unconditional.
         scale: 1 gives the conditional distribution, 0 the unconditional one.
 
     Returns:
@@ -112,47 +128,59 @@ def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
         uniform: float64 ``(...)`` in ``[0, 1)``.
 
     Returns:
-        int64 ``(...)``; a symbol of probability 0 is never drawn.
+        int64 ``(...)`` in ``[0, K)``; a symbol of probability 0 is never drawn. K where probabilities are NaN,
+        which ``check_drawn`` finds.
     """
     cumulative = probabilities.double().cumsum(-1)
     # One step below 1 keeps the product strictly under the total after rounding, so that the search never
-    # runs past the last symbol that has mass.
+    # runs past the last symbol that has mass. It runs past all of them where the total is NaN.
     threshold = uniform.clamp(max=1 - 2**-52)[..., None] * cumulative[..., -1:]
     return torch.searchsorted(cumulative, threshold, right=True)[..., 0]
 
 
-def draw_by_gumbel(probabilities: Tensor, seeds: Tensor, places: Tensor) -> Tensor:
+def draw_by_gumbel(probabilities: Tensor, seeds: Tensor, positions: Tensor) -> Tensor:
     """Draw symbols as the largest of their log-probabilities with Gumbel noise.
 
     Args:
-        probabilities: ``(B, K)`` or ``(B, T, K)``, non-negative; they need not be normalised.
-        seeds: int64 ``(B,)``, one an image.
-        places: int64 ``()`` or ``(T,)``: which symbols of an image they are. An image's noise at a place is a
-            function of its seed and the place alone.
+        probabilities: ``(B, T, K)``, non-negative; they need not be normalised.
+        seeds: int64 ``(B,)``, one for each image.
+        positions: int64 ``(T,)``: which symbols of an image they are. An image's noise at a position is a
+            function of its seed and the position alone.
 
     Returns:
-        int64 ``(B,)`` or ``(B, T)``; a symbol of probability 0 is never drawn.
+        int64 ``(B, T)``, as ``draw``.
     """
     # log p + Gumbel is −log of an exponential variable over p: the largest is the first of K arrivals.
-    arrivals = -_uniform(seeds, places, probabilities.shape[-1]).log_() / probabilities
-    return arrivals.argmin(-1)
+    arrivals = -_uniform(seeds, positions, probabilities.shape[-1]).log_() / probabilities
+    first = arrivals.min(-1)
+    return torch.where(first.values.isnan(), probabilities.shape[-1], first.indices)
 
 
-def _uniform(seeds: Tensor, places: Tensor, levels: int) -> Tensor:
-    """Numbers in (0, 1), float64 ``(B, ..., K)``: 53 bits of SplitMix64's output number place · K + k + 1.
+def check_drawn(symbols: Tensor, levels: int) -> None:
+    """Read what was drawn; raise NonFiniteError where a symbol is K, drawn from what is no distribution."""
+    if bool((symbols >= levels).any()):
+        raise NonFiniteError(
+            "the model's logits are NaN or infinite, so that no symbol can be drawn: look for weights that are "
+            "not finite, or a precision that is too low"
+        )
 
-    A generator's state would have to be kept for every image; a function of place and seed needs none, and
+
+def _uniform(seeds: Tensor, positions: Tensor, levels: int) -> Tensor:
+    """Numbers in (0, 1), float64 ``(B, T, K)``: 53 bits of SplitMix64's output number position · K + k + 1.
+
+    A generator's state would have to be kept for every image; a function of seed and position needs none, and
     gives the same numbers on every device.
 
     References:
         Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014 (OOPSLA).
     """
-    numbers = places[..., None] * levels + torch.arange(1, levels + 1, device=seeds.device)
-    state = seeds.view(-1, *[1] * numbers.ndim) + numbers * -0x61C8864680B583EB
+    outputs = positions[:, None] * levels + torch.arange(1, levels + 1, device=seeds.device)
+    state = seeds[:, None, None] + outputs * -0x61C8864680B583EB
     state = (state ^ _shifted(state, 30)) * -0x40A7B892E31B1A47
     state = (state ^ _shifted(state, 27)) * -0x6B2FB644ECCEEE15
     state = state ^ _shifted(state, 31)
-    return (_shifted(state, 11).double() + 0.5) * 2.0**-53
+    # The largest would round to 1, whose logarithm is 0: a symbol of probability 0 would come first.
+    return ((_shifted(state, 11).double() + 0.5) * 2.0**-53).clamp_(max=1 - 2.0**-53)
 
 
 def _shifted(state: Tensor, bits: int) -> Tensor:

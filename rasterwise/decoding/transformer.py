@@ -1,4 +1,4 @@
-"""The walk of a transformer: a site passes its layers once, over the keys and values of the sites before it."""
+"""Decoding a transformer: a position passes the layers once, over the keys and values of those before it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from rasterwise.decoding.decoder import Decoder, Stretch
-from rasterwise.decoding.kv_cache import AttentionCache, BucketedCache
+from rasterwise.decoding.decoder import CaptureRegion, Decoder
+from rasterwise.decoding.kv_cache import BucketedKVCache, KVCache
 from rasterwise.symbols.grid import Grid
+from rasterwise.symbols.order import raster_order
 
 
-class AttentionDecoder(Decoder):
-    """A walk over a transformer's layers. A subclass makes its buffers, and computes in ``_pass_layers``.
+class TransformerDecoder(Decoder):
+    """Decodes a transformer in raster order. A subclass makes its buffers, and computes in ``_pass_layers``.
 
     Args:
-        grid: The grid that is walked.
+        grid: The grid that is decoded.
         batch_size: B.
         cache: Of all layers, empty.
-        stream: ``(B, D)``: what enters the layers at the first site.
-        symbol_vectors: ``(K, D)``: what a symbol enters the layers as, at the site after its own.
+        stream: ``(B, D)``: what enters the layers at the first position.
+        symbol_vectors: ``(K, D)``: what a symbol enters the layers as, at the position after its own.
         head: ``(D, K)``, for what ``_normalised`` gives.
     """
 
@@ -29,44 +30,32 @@ class AttentionDecoder(Decoder):
         grid: Grid,
         batch_size: int,
         *,
-        cache: AttentionCache,
+        cache: KVCache,
         stream: Tensor,
         symbol_vectors: Tensor,
         head: Tensor,
     ) -> None:
-        super().__init__(grid, batch_size)
+        super().__init__(grid, batch_size, raster_order(grid, stream.device))
         self.cache = cache
         self.stream = stream
         self.symbol_vectors = symbol_vectors
         self.head = head
-        self.entered = False  # whether the stream has passed the layers, its keys and values in the cache
 
-    def for_replay(self) -> list[Stretch]:
-        self.cache = bucketed = BucketedCache(self.cache.memory)
-        return bucketed.stretches
+    def capture_regions(self) -> list[CaptureRegion]:
+        self.cache = bucketed = BucketedKVCache(self.cache.memory)
+        return bucketed.regions
 
-    @torch.no_grad()
     def _logits(self) -> Tensor:
-        self._enter()
-        return torch.mm(self._normalised(), self.head)
+        self.cache.go_to(self.index)
+        self._pass_layers()
+        return torch.mm(self._normalised(), self.head)[:, None]
 
-    @torch.no_grad()
-    def _push(self, symbols: Tensor) -> None:
-        if self.index + 1 == self.grid.size:
-            return
-        self._enter()  # also where nobody asked for this site's logits, later sites attend to it
-        torch.index_select(self.symbol_vectors, 0, symbols, out=self.stream)
-        self.entered = False
-
-    def _enter(self) -> None:
-        if not self.entered:
-            self.cache.go_to(self.index)
-            self._pass_layers()
-            self.entered = True
+    def _advance(self, symbols: Tensor) -> None:
+        torch.index_select(self.symbol_vectors, 0, symbols[:, 0], out=self.stream)
 
     @abstractmethod
     def _pass_layers(self) -> None:
-        """Take the stream of the cache's current site through the layers, in place."""
+        """Take the stream of the cache's current position through the layers, in place."""
 
     @abstractmethod
     def _normalised(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an autoregressive model of a grid is: exact log-probabilities, and a walk that draws new grids."""
+"""What an autoregressive model of a grid is: exact log-probabilities, and decoding that draws new grids."""
 
 from __future__ import annotations
 
@@ -6,29 +6,25 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, get_args
 
 import torch
 import tyro
 from torch import Tensor
 
-from rasterwise.decoding.cuda_graph import recorder_for
-from rasterwise.decoding.decoder import (
-    Decoder,
-    GuidedDecoder,
-    GuidedWavefrontDecoder,
-    NaiveDecoder,
-    WavefrontDecoder,
-)
-from rasterwise.decoding.fixed_point import ParallelSamples, sample_by_fixed_point
-from rasterwise.decoding.loop import walk_to_the_end
-from rasterwise.decoding.plan import SamplingPlan
+from rasterwise.decoding.cuda_graph import capture_on
+from rasterwise.decoding.decoder import Decoder, GuidedDecoder, NaiveDecoder
+from rasterwise.decoding.fixed_point import jacobi_decode
+from rasterwise.decoding.loop import decode
+from rasterwise.decoding.plan import SampledSymbols, SamplingPlan
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
 from rasterwise.models.pretrained import Pretrained, evaluating
 from rasterwise.symbols.condition import UNCONDITIONED, Condition
 from rasterwise.symbols.grid import Grid
 from rasterwise.symbols.likelihoods import categorical_log_prob
+
+SamplingMethod = Literal["sequential", "fixed-point"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +47,33 @@ class AutoregressiveConfig:
 class AutoregressiveModel(Pretrained):
     """p(x) = Π p(x_i | x_<i) over a grid of symbols in raster order, perhaps given a condition.
 
-    A subclass implements ``embed``, ``logits_from`` and ``decoder``; scoring, sampling and completion are
-    here and the same for all.
+    A subclass implements ``embed`` and ``logits_from``; scoring, sampling and completion are here and the same
+    for all. Sampling is then naive, a pass for every symbol: ``decoder`` is what makes it fast.
 
     Attributes:
-        takes_spatial: Whether it can be told a map as well as a label.
+        takes_spatial: Whether a condition may hold a map as well as a label.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from rasterwise import AutoregressiveConfig, AutoregressiveModel, Grid
+        >>> class Independent(AutoregressiveModel):
+        ...     "Every position has a distribution of its own."
+        ...     kind, config_class = "independent", AutoregressiveConfig
+        ...
+        ...     def __init__(self, config):
+        ...         super().__init__(config)
+        ...         self.table = nn.Parameter(torch.zeros(*self.grid.shape, self.grid.levels))
+        ...
+        ...     def embed(self, symbols):
+        ...         return symbols.float()
+        ...
+        ...     def logits_from(self, inputs, condition=None):
+        ...         return self.table.expand(len(inputs), -1, -1, -1, -1)
+        >>> model = Independent(AutoregressiveConfig(grid=Grid(1, 2, 2, 4)))
+        >>> symbols = model.sample(3)
+        >>> symbols.shape, model.log_prob(symbols).exp()
+        (torch.Size([3, 1, 2, 2]), tensor([0.0039, 0.0039, 0.0039], grad_fn=<ExpBackward0>))
     """
 
     config: AutoregressiveConfig
@@ -79,27 +97,27 @@ class AutoregressiveModel(Pretrained):
     def logits_from(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
         """Logits ``(B, C, H, W, K)`` of every symbol given what ``embed`` gave; site i sees only x_<i."""
 
-    @abstractmethod
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
-        """A cached decoder: it computes each activation once."""
+        """What draws one symbol of each image a step, in raster order.
 
-    def wavefront_decoder(
-        self, batch_size: int, condition: Condition | None = None
-    ) -> WavefrontDecoder | None:
-        """A cached decoder that draws several symbols of an image at once, exactly; None where it takes them all
-        to tell the next. On a CPU ``sample`` draws by it where there is one."""
-        return None
-
-    def naive_decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
-        """The reference decoder: a whole forward pass a symbol. For tests and benchmarks alone."""
+        By default a naive decoder. A model that is to sample fast replaces it by one that computes each
+        activation once.
+        """
         return NaiveDecoder(self, batch_size, condition)
+
+    def wavefront_decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder | None:
+        """What draws several symbols of each image a step, exactly; None where each symbol takes all before it.
+
+        ``sample`` decodes by it where there is one, unless steps are captured.
+        """
+        return None
 
     def forward(self, symbols: Tensor, condition: Condition | None = None) -> Tensor:
         """Teacher-forced logits of all sites in one pass.
 
         Args:
             symbols: int64 ``(B, C, H, W)`` in ``[0, K)``.
-            condition: What the model is told, or None.
+            condition: B conditions, or None.
 
         Returns:
             Logits ``(B, C, H, W, K)``.
@@ -140,7 +158,6 @@ class AutoregressiveModel(Pretrained):
                 raise InputError(f"label {int(label.max())} is out of range, expected 0 to {classes - 1}")
         return torch.where(label == UNCONDITIONED, classes, label)
 
-    @torch.no_grad()
     def sample(
         self,
         n: int,
@@ -152,13 +169,14 @@ class AutoregressiveModel(Pretrained):
         generator: torch.Generator | None = None,
         rows: Tensor | None = None,
         batch_size: int = 64,
+        method: SamplingMethod = "sequential",
         progress: Callable[[float, int], None] | None = None,
-        replay: bool = True,
+        capture: bool = True,
     ) -> Tensor:
         """Draw grids of symbols, or complete grids that are partly known.
 
-        An image depends on the generator's seed and its place among the n, not on ``rows`` or
-        ``batch_size`` (up to the rounding of the network's arithmetic, which can differ between batches).
+        An image depends on the generator's seed and its place among the n, not on ``rows``, ``batch_size`` or
+        ``method`` (up to the rounding of the network's arithmetic, which can differ between batches).
 
         Args:
             n: How many.
@@ -170,78 +188,81 @@ class AutoregressiveModel(Pretrained):
             generator: Source of the noise, on the CPU.
             rows: int64 ``(R,)``: draw these of the n alone, for processes that share the work.
             batch_size: How many are drawn at once; bounds the memory.
-            progress: Called as the walk goes with (images drawn so far, counted by their symbols;
-                images in all).
-            replay: On CUDA, record what repeats itself as a graph and replay it; False dispatches every
-                operation from the host. Elsewhere nothing is recorded. The images are the same.
+            method: As for ``draw``.
+            progress: As for ``draw``.
+            capture: As for ``draw``.
 
         Returns:
             int64 ``(n, C, H, W)``, or R of them, on the model's device.
 
         Raises:
             InputError: An argument does not fit the model.
+            NonFiniteError: The logits of a symbol are no distribution: one is NaN or +inf, or all are −inf.
         """
         plan = SamplingPlan.of(
             self.grid, n, condition, sampling=sampling, known=known, mask=mask,
             generator=generator, rows=rows, batch_size=batch_size, device=self.device,
         )  # fmt: skip
-        record = recorder_for(self.device) if replay else None
-
-        def report(before: int, size: int, count: int) -> None:
-            if progress:
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)  # what is queued is not yet drawn
-                progress(before + size * count / self.grid.size, len(plan))
-
-        drawn = []
-        with evaluating(self):
-            for start in range(0, len(plan), plan.batch_size):
-                part = plan[start : start + plan.batch_size]
-                drawn.append(walk_to_the_end(self, part, record, partial(report, start, len(part))))
-        return self.grid.unflatten(torch.cat(drawn))
+        return self.draw(plan, method=method, progress=progress, capture=capture).symbols
 
     @torch.no_grad()
-    def sample_parallel(
+    def draw(
         self,
-        n: int,
-        condition: Condition | None = None,
+        plan: SamplingPlan,
         *,
-        sampling: Sampling | None = None,
-        known: Tensor | None = None,
-        mask: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        rows: Tensor | None = None,
-        batch_size: int = 64,
+        method: SamplingMethod = "sequential",
         progress: Callable[[float, int], None] | None = None,
-    ) -> ParallelSamples:
-        """The very images of ``sample``, in fewer evaluations of the network, each of all symbols.
+        capture: bool = True,
+    ) -> SampledSymbols:
+        """Draw the images of a plan; ``sample`` makes the plan from its arguments.
 
-        Equal symbol for symbol up to the rounding of the network's arithmetic, in which the cached walk and
-        the teacher-forced pass differ. See ``sample_by_fixed_point`` for how, ``sample`` for the arguments.
+        Args:
+            plan: What is drawn, on the model's device.
+            method: "sequential" decodes step by step. "fixed-point" evaluates the model on all symbols of an
+                image at once until they agree (``jacobi_decode``): the same images in fewer evaluations, each
+                of which costs more.
+            progress: Called now and then with (images drawn so far, counted by their symbols; images in all).
+            capture: On CUDA, capture steps that repeat as a graph and replay it; False dispatches every
+                operation from the host. Elsewhere nothing is captured. The images are the same.
+
+        Returns:
+            The symbols, and what the fixed point took.
+
+        Raises:
+            InputError: The method is none of them, or a condition does not fit the model.
+            NonFiniteError: The logits of a symbol are no distribution: one is NaN or +inf, or all are −inf.
         """
-        plan = SamplingPlan.of(
-            self.grid, n, condition, sampling=sampling, known=known, mask=mask,
-            generator=generator, rows=rows, batch_size=batch_size, device=self.device,
-        )  # fmt: skip
+        if method not in get_args(SamplingMethod):
+            raise InputError(f"method is {method!r}, expected one of {', '.join(get_args(SamplingMethod))}")
         with evaluating(self):
-            return sample_by_fixed_point(self, plan, progress)
+            if method == "fixed-point":
+                return jacobi_decode(self, plan, progress)
+            drawn = []
+            for start in range(0, len(plan), plan.batch_size):
+                part = plan[start : start + plan.batch_size]
+                sequence = torch.empty(len(part), self.grid.size, dtype=torch.int64, device=self.device)
+                capturing = capture_on(self.device) if capture else None
+                for count in decode(partial(self.sampling_decoder, part), part, sequence, capturing):
+                    if progress:
+                        if self.device.type == "cuda":
+                            torch.cuda.synchronize(self.device)  # what is queued is not yet drawn
+                        progress(start + len(part) * count / self.grid.size, len(plan))
+                drawn.append(sequence)
+            return SampledSymbols(self.grid.unflatten(torch.cat(drawn)))
 
-    def sampling_decoder(self, plan: SamplingPlan, *, recorded: bool = False) -> Decoder | WavefrontDecoder:
-        """The decoder that a plan's images are drawn with, told what guidance asks for.
+    def sampling_decoder(self, plan: SamplingPlan, captured: bool = False) -> Decoder:
+        """The decoder that a plan's images are drawn with, guided where the plan asks for it.
 
         Args:
             plan: What is drawn.
-            recorded: Whether the walk is recorded to be replayed, for which it has to be in raster order.
+            captured: Whether its steps are captured, for which it has to be the one in raster order.
         """
 
-        def made(batch_size: int, condition: Condition | None) -> Decoder | WavefrontDecoder:
-            wavefront = None if recorded else self.wavefront_decoder(batch_size, condition)
+        def made(batch_size: int, condition: Condition | None) -> Decoder:
+            wavefront = None if captured else self.wavefront_decoder(batch_size, condition)
             return self.decoder(batch_size, condition) if wavefront is None else wavefront
 
         scale = plan.sampling.guidance
         if plan.condition is None or scale == 1:
             return made(len(plan), plan.condition)
-        both = made(2 * len(plan), plan.condition.with_unconditioned())
-        if isinstance(both, WavefrontDecoder):
-            return GuidedWavefrontDecoder(both, scale)
-        return GuidedDecoder(both, scale)
+        return GuidedDecoder(made(2 * len(plan), plan.condition.with_unconditioned()), scale)

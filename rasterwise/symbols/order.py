@@ -1,19 +1,40 @@
-"""Decoding orders."""
+"""Decoding orders: lists of steps, each the positions whose symbols are drawn at once."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from rasterwise.errors import InputError
 from rasterwise.symbols.grid import Grid
 
 
-class Front(NamedTuple):
-    """Symbols that are drawn at once: one of each of some rows that follow one another, on a diagonal.
+def raster_order(grid: Grid, device: torch.device | str = "cpu") -> list[Tensor]:
+    """One position a step: rows, then columns, then channels.
+
+    Args:
+        grid: The grid that is decoded.
+        device: Where the positions are.
+
+    Returns:
+        N steps, int64 ``(1,)`` each.
+
+    Example:
+        >>> from rasterwise import Grid
+        >>> raster_order(Grid(1, 1, 2, 4))
+        [tensor([0]), tensor([1])]
+    """
+    return list(torch.arange(grid.size, device=device).split(1))
+
+
+class Wavefront(NamedTuple):
+    """Symbols that are drawn at once: one in each of several rows that follow one another, on a diagonal.
 
     Attributes:
         time: Row r is at column ``time - lag * r``.
-        rows: Which.
+        rows: Which rows.
         channel: Which symbol of their sites.
     """
 
@@ -22,23 +43,35 @@ class Front(NamedTuple):
     channel: int
 
 
-def wavefronts(grid: Grid, lag: int) -> list[Front]:
-    """The fronts of a walk in which every row follows the row above it ``lag`` columns behind.
+def wavefronts(grid: Grid, lag: int) -> list[Wavefront]:
+    """The wavefronts of a grid in which every row follows the row above it ``lag`` columns behind.
 
     Args:
-        grid: Whose symbols, each in one front.
+        grid: The grid that is decoded; each of its symbols is in one wavefront.
         lag: 1 to W; W is raster order.
+
+    Raises:
+        InputError: The lag is out of range.
 
     Example:
         >>> from rasterwise import Grid
-        >>> [(front.time, front.rows.start, front.rows.stop) for front in wavefronts(Grid(1, 2, 3, 4), 2)]
+        >>> [(each.time, each.rows.start, each.rows.stop) for each in wavefronts(Grid(1, 2, 3, 4), 2)]
         [(0, 0, 1), (1, 0, 1), (2, 0, 2), (3, 1, 2), (4, 1, 2)]
     """
     if not 1 <= lag <= grid.width:
         raise InputError(f"lag is {lag}, expected 1 to the grid's width, {grid.width}")
-    fronts = []
+    found = []
     for time in range(grid.width + lag * (grid.height - 1)):
         first = max(0, -(-(time - grid.width + 1) // lag))
         rows = slice(first, min(grid.height - 1, time // lag) + 1)
-        fronts += [Front(time, rows, channel) for channel in range(grid.channels)]
-    return fronts
+        found += [Wavefront(time, rows, channel) for channel in range(grid.channels)]
+    return found
+
+
+def wavefront_order(grid: Grid, lag: int, device: torch.device | str = "cpu") -> list[Tensor]:
+    """The positions of each of ``wavefronts``, from the top row down: int64 ``(T,)``. Arguments as there."""
+    rows = torch.arange(grid.height, device=device)
+    return [
+        (rows[wavefront.rows] * (grid.width - lag) + wavefront.time) * grid.channels + wavefront.channel
+        for wavefront in wavefronts(grid, lag)
+    ]

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from rasterwise.decoding.kv_cache import AttentionCache
-from rasterwise.decoding.transformer import AttentionDecoder
+from rasterwise.decoding.kv_cache import KVCache
+from rasterwise.decoding.transformer import TransformerDecoder
 from rasterwise.symbols.condition import Condition
 from stage2_prior.transformer.network import TransformerPriorNetwork
 
@@ -25,7 +25,7 @@ class LayerWeights(NamedTuple):
     mlp_out: Tensor
 
 
-class TransformerDecoder(AttentionDecoder):
+class LlamaDecoder(TransformerDecoder):
     """A walk over a Llama's weights that computes each activation once.
 
     The weights are copied, laid out for the walk, when it is made: training the model afterwards changes
@@ -54,7 +54,7 @@ class TransformerDecoder(AttentionDecoder):
         super().__init__(
             model.grid,
             batch_size,
-            cache=AttentionCache(empty(len(self.layers), 2, rows, model.grid.size, head_width)),
+            cache=KVCache(empty(len(self.layers), 2, rows, model.grid.size, head_width)),
             stream=model.start(model.class_index(condition, batch_size)),
             symbol_vectors=llama.embed_tokens.weight.clone(),
             head=_after_norm(model.llama.lm_head.weight, llama.norm.weight),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rasterwise.decoding.decoder import Decoder
 from rasterwise.symbols.condition import Condition
-from stage2_prior.transformer.decoder import TransformerDecoder
+from stage2_prior.transformer.decoder import LlamaDecoder
 from stage2_prior.transformer.network import TransformerPriorNetwork
 
 
@@ -35,4 +35,4 @@ class TransformerPrior(TransformerPriorNetwork):
     kind = "transformer-prior"
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
-        return TransformerDecoder(self, batch_size, condition)
+        return LlamaDecoder(self, batch_size, condition)

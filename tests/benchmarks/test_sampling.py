@@ -28,7 +28,7 @@ def test_a_cell_says_what_was_measured(name: SampledName) -> None:
     cell = measure_cell(name, 2, TINY)
     assert cell["config"] == dataclasses.asdict(MODELS[name].tiny)
     assert (cell["size"], cell["device"], cell["dtype"]) == ("tiny", "cpu", "float32")
-    assert cell["replayed"] is False  # on a CPU nothing is
+    assert cell["captured"] is False  # on a CPU nothing is
     assert cell["symbols_an_image"] == MODELS[name].tiny.grid.size
     timed = {"score", "sample", "naive_slice"}
     if name == "transformer-prior":

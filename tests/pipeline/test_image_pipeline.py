@@ -63,7 +63,7 @@ def test_images_out_in_every_form(pipeline: ImagePipeline) -> None:
 
 
 def test_sample_is_codes_decoded(pipeline: ImagePipeline) -> None:
-    """The walk over the codes with the seed's noise, then the tokenizer's decoder."""
+    """Decoding of the codes with the seed's noise, then the tokenizer's decoder."""
     condition = Condition(torch.tensor([3, 3]))
     codes = pipeline.model.sample(2, condition, generator=torch.Generator().manual_seed(4))
     expected = pipeline.tokenizer.decode(codes)
@@ -81,7 +81,7 @@ def test_seeds(pipeline: ImagePipeline) -> None:
 
 
 def test_parallel_sampling_gives_the_same_images(pipeline: ImagePipeline, digits: torch.Tensor) -> None:
-    """Drawn and completed; what they took is told beside the symbols, and is nothing to tell of the walk."""
+    """Drawn and completed; what they took comes with the symbols, and is None of sequential decoding."""
     sampling = Sampling(temperature=0.9, guidance=1.5)
     arguments = {"labels": "3", "sampling": sampling, "seed": 1, "batch_size": 4, "output": "tensor"}
     assert torch.equal(pipeline.sample(6, parallel=True, **arguments), pipeline.sample(6, **arguments))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from pipeline.image_pipeline import ImagePipeline
-from rasterwise.decoding.cuda_graph import CannotRecordError, recorder_for
-from rasterwise.decoding.loop import walk
+from rasterwise.decoding.cuda_graph import capture_on
+from rasterwise.decoding.decoder import NaiveDecoder
+from rasterwise.decoding.loop import decode
 from rasterwise.decoding.plan import SamplingPlan
 from rasterwise.measure.flops import flop_counter
 from rasterwise.measure.timing import median, seconds_of
@@ -63,12 +65,12 @@ def draw_images(
     plan = SamplingPlan.of(grid, count, generator=generator, batch_size=batch_size, device=model.device)
     images: list[Tensor] = []
     with evaluating(model):
-        _walk_until(model, plan[:batch_size], 0.0)  # a symbol warms up
+        _decode_until(model, plan[:batch_size], 0.0)  # a symbol warms up
         began = time.perf_counter()
         for start in range(0, count, batch_size):
             part = plan[start : start + batch_size]
             limit = limit_seconds if start == 0 else float("inf")
-            sequence, sites = _walk_until(model, part, began + limit)
+            sequence, sites = _decode_until(model, part, began + limit)
             if sites < grid.size:
                 seconds = (time.perf_counter() - began) * grid.size / sites / len(part)
                 return Drawn(
@@ -87,28 +89,21 @@ def draw_images(
     return Drawn(whole, nothing, spent / len(whole), batch_size, extrapolated=False)
 
 
-def _walk_until(
-    model: AutoregressiveModel, plan: SamplingPlan, deadline: float, *, replay: bool = True
-) -> tuple[Tensor, int]:
+def _decode_until(model: AutoregressiveModel, plan: SamplingPlan, deadline: float) -> tuple[Tensor, int]:
     """The symbols ``(B, N)`` drawn until a time of ``perf_counter``, -1 for the others, and how many are drawn."""
-    device = model.device
+    device, drawn = model.device, 0
     sequence = torch.full((len(plan), model.grid.size), -1, device=device)
-    sites, record = 0, recorder_for(device) if replay else None
-    try:
-        decoder = model.sampling_decoder(plan, recorded=record is not None)
-        for count in walk(decoder, plan, sequence, record):
-            sites = count
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if time.perf_counter() > deadline:
-                break
-    except CannotRecordError:  # the graph, not the model: this machine samples without
-        return _walk_until(model, plan, deadline, replay=False)
-    return sequence, sites
+    for count in decode(partial(model.sampling_decoder, plan), plan, sequence, capture_on(device)):
+        drawn = count
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if time.perf_counter() > deadline:
+            break
+    return sequence, drawn
 
 
 def _partly(pipeline: ImagePipeline, sequence: Tensor) -> Tensor:
-    """The images of a walk that ended early, in grey from the first row on that is not whole."""
+    """The images of decoding that ended early, in grey from the first row on that is not whole."""
     grid = pipeline.model.grid
     images = pipeline.decode(grid.unflatten(sequence.clamp(min=0)), "tensor")
     row = int((sequence[0] < 0).nonzero()[0, 0]) // (grid.width * grid.channels)
@@ -132,9 +127,9 @@ def naive_seconds_an_image(pipeline: ImagePipeline, batch_size: int, sites: int)
     )
     timed = min(sites, size - 1)
     with evaluating(model):
-        decoder = model.naive_decoder(batch_size)
+        decoder = NaiveDecoder(model, batch_size)
         sequence = torch.zeros(batch_size, size, dtype=torch.int64, device=model.device)
-        steps = walk(decoder, plan, sequence)
+        steps = decode(lambda captured: decoder, plan, sequence)
         next(steps)
         seconds = seconds_of(lambda: [next(steps) for _ in range(timed)], model.device)
     return seconds / timed * size / batch_size

@@ -1,4 +1,4 @@
-"""Images drawn in parallel, and by several processes: the same as those of one walk in one process."""
+"""Images drawn in parallel, and by several processes: the same as those drawn symbol by symbol in one process."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_sample_in_parallel(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same file, and a report of how many evaluations it took."""
     sample = ["sample", "--pipeline", chain.prior, "--n", 10, "--batch-size", 4, "--output"]
-    assert "evaluations" not in report_of(capsys, *sample, tmp_path / "walked.png")
+    assert "evaluations" not in report_of(capsys, *sample, tmp_path / "sequential.png")
     report = report_of(capsys, *sample, tmp_path / "parallel.png", "--parallel")
-    assert (tmp_path / "parallel.png").read_bytes() == (tmp_path / "walked.png").read_bytes()
+    assert (tmp_path / "parallel.png").read_bytes() == (tmp_path / "sequential.png").read_bytes()
     evaluations = report["evaluations"]
     assert 1 <= evaluations["mean"] <= evaluations["most"] <= evaluations["sequential"] == 16
 
@@ -52,9 +52,9 @@ def test_complete_in_parallel(
     """The same file."""
     images = sorted(folders.images("mine", 2).iterdir())
     complete = ["complete", "--pipeline", chain.prior, "--images", *images, "--n", 2, "--output"]
-    report_of(capsys, *complete, tmp_path / "walked.png")
+    report_of(capsys, *complete, tmp_path / "sequential.png")
     report_of(capsys, *complete, tmp_path / "parallel.png", "--parallel")
-    assert (tmp_path / "parallel.png").read_bytes() == (tmp_path / "walked.png").read_bytes()
+    assert (tmp_path / "parallel.png").read_bytes() == (tmp_path / "sequential.png").read_bytes()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Walks by fronts give every symbol the logits of the teacher-forced pass, and draw the images of raster order."""
+"""Wavefronts give every symbol the logits of the teacher-forced pass, and draw the images of raster order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pixel_baselines.decoding.wavefront import FrontFeatures, MaskedInputWavefront
+from pixel_baselines.decoding.wavefront import WavefrontCache, WavefrontDecoder
 from pixel_baselines.pixel_rnn.row_lstm import RowLSTM
 from pixel_baselines.pixel_rnn.row_lstm_layer import RowLSTMConfig
 from pixel_baselines.pixelcnn.model import PixelCNN
@@ -16,7 +16,7 @@ from rasterwise.decoding.plan import SamplingPlan
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.symbols.grid import Grid
-from tests.autoregressive_suite import CLASSES, random_condition, random_symbols, randomized
+from tests.autoregressive_suite import CLASSES, decoded_logits, random_condition, random_symbols, randomized
 
 GRIDS = [
     Grid(1, 7, 11, 4),
@@ -50,16 +50,16 @@ def build(name: str, grid: Grid, input_kernel: int, kernel: int) -> Autoregressi
     return randomized(RowLSTM(RowLSTMConfig(depth=3, **fields)), 0.1)
 
 
-def by_fronts(model: AutoregressiveModel, *arguments: Any) -> MaskedInputWavefront:
+def in_wavefronts(model: AutoregressiveModel, *arguments: Any) -> WavefrontDecoder:
     decoder = model.wavefront_decoder(*arguments)
-    assert isinstance(decoder, MaskedInputWavefront)
+    assert isinstance(decoder, WavefrontDecoder)
     return decoder
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 @pytest.mark.parametrize(("input_kernel", "kernel"), KERNELS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-def test_by_fronts_is_naive(
+def test_wavefronts_are_naive(
     name: str, grid: Grid, input_kernel: int, kernel: int, dtype: torch.dtype, tolerance: float
 ) -> None:
     """At every symbol: grids narrower than the lag, one row, one column, kernels that reach further than the first."""
@@ -67,17 +67,13 @@ def test_by_fronts_is_naive(
     symbols, condition = random_symbols(grid, 3), random_condition(3)
     with torch.no_grad():
         expected = grid.flatten(model(symbols, condition))
-    decoder, flat = by_fronts(model, 3, condition), grid.flatten(symbols)
-    for places in decoder.places:
-        for _ in range(2):  # looking twice is as looking once
-            difference = (decoder.logits() - expected[:, places]).abs().max().item()
-            assert difference < tolerance, places
-        decoder.advance(flat[:, places])
+    found = decoded_logits(in_wavefronts(model, 3, condition), symbols)
+    assert (found - expected).abs().max().item() < tolerance
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 def test_images_are_those_of_raster_order(name: str, grid: Grid) -> None:
-    """The same seed draws the same image by fronts and symbol by symbol: guided, completed, in batches."""
+    """The same seed draws the same image in wavefronts and symbol by symbol: guided, completed, in batches."""
     model = build(name, grid, 5, 3)
     mask = torch.zeros(grid.shape, dtype=torch.bool)
     mask[:, grid.height // 2, grid.width // 3 :] = True
@@ -96,34 +92,21 @@ def test_images_are_those_of_raster_order(name: str, grid: Grid) -> None:
         assert torch.equal(drawn, in_order), way
 
 
-def test_symbols_may_be_told_unseen(name: str) -> None:
-    """Advancing without looking leaves the walk where looking would have."""
-    grid = GRIDS[2]
-    model = build(name, grid, 5, 3)
-    symbols = random_symbols(grid, 2)
-    decoder, flat = by_fronts(model, 2), grid.flatten(symbols)
-    for places in decoder.places[:-1]:
-        decoder.advance(flat[:, places])
-    with torch.no_grad():
-        expected = grid.flatten(model(symbols))[:, decoder.places[-1]]
-    torch.testing.assert_close(decoder.logits(), expected, rtol=0, atol=1e-10)
-
-
-def test_there_are_fewer_fronts_than_symbols(name: str) -> None:
+def test_there_are_fewer_wavefronts_than_symbols(name: str) -> None:
     """W + (p + 1)(H − 1) a channel, p columns being all that a row sees to the right in the row above."""
     model = build(name, Grid(3, 8, 16, 4), 5, 3)
     plan = SamplingPlan.of(model.grid, 1)
     drawn_by = model.sampling_decoder(plan)
-    assert isinstance(drawn_by, MaskedInputWavefront)
-    assert len(drawn_by.places) == 3 * (16 + 3 * 7)
-    assert not isinstance(model.sampling_decoder(plan, recorded=True), MaskedInputWavefront)
+    assert isinstance(drawn_by, WavefrontDecoder)
+    assert len(drawn_by.steps) == 3 * (16 + 3 * 7)
+    assert not isinstance(model.sampling_decoder(plan, captured=True), WavefrontDecoder)
 
 
 def test_features_kept_do_not_grow_with_the_width(name: str) -> None:
     """All but the symbols themselves is kept for the last times alone."""
 
     def elements(width: int) -> int:
-        kept = vars(by_fronts(build(name, Grid(3, 5, width, 4), 3, 3), 2)).values()
-        return sum(one.memory.numel() for one in kept if isinstance(one, FrontFeatures))
+        kept = vars(in_wavefronts(build(name, Grid(3, 5, width, 4), 3, 3), 2)).values()
+        return sum(one.memory.numel() for one in kept if isinstance(one, WavefrontCache))
 
     assert elements(24) == elements(6) > 0

@@ -16,8 +16,14 @@ from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.grid import Grid
-from tests.autoregressive_suite import CLASSES, AutoregressiveSuite, random_symbols, randomized
-from tests.recording import replaying
+from tests.autoregressive_suite import (
+    CLASSES,
+    AutoregressiveSuite,
+    decoded_logits,
+    random_symbols,
+    randomized,
+)
+from tests.capturing import capturing
 
 
 class TestGatedPixelCNN(AutoregressiveSuite):
@@ -79,33 +85,31 @@ def random_map(grid: Grid, batch_size: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-@pytest.mark.parametrize("told", ["label", "map", "both"])
+@pytest.mark.parametrize("given", ["label", "map", "both"])
 @pytest.mark.parametrize("grid", [Grid(1, 4, 5, 4), Grid(3, 3, 4, 8)], ids=str)
-def test_cached_is_naive_under_a_spatial_condition(grid: Grid, told: str, depth: int) -> None:
-    """The decoder's logits are the teacher-forced ones at every site, whatever the model is told."""
+def test_cached_is_naive_under_a_spatial_condition(grid: Grid, given: str, depth: int) -> None:
+    """The decoder's logits are the teacher-forced ones at every site, whatever the condition holds."""
     model = spatial_model(grid, depth)
-    label = None if told == "map" else torch.tensor([0, 2, -1])
-    condition = Condition(label, None if told == "label" else random_map(grid, 3))
+    label = None if given == "map" else torch.tensor([0, 2, -1])
+    condition = Condition(label, None if given == "label" else random_map(grid, 3))
     symbols = random_symbols(grid, 3)
     with torch.no_grad():
         expected = grid.flatten(model(symbols, condition))
-    decoder = model.decoder(3, condition)
-    for index, column in enumerate(grid.flatten(symbols).unbind(1)):
-        torch.testing.assert_close(decoder.logits(), expected[:, index], rtol=0, atol=1e-10)
-        decoder.push(column)
+    found = decoded_logits(model.decoder(3, condition), symbols)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 1.5])
-def test_replayed_rows_are_told_their_own_row_of_the_map(guidance: float) -> None:
-    """A recorded row reads the map where it is, not where it was recorded."""
+def test_replayed_rows_read_their_own_row_of_the_map(guidance: float) -> None:
+    """A captured row reads the map where it is, not where it was captured."""
     grid = Grid(3, 6, 2, 4)
     model, condition = spatial_model(grid), Condition(torch.tensor([0, 2, -1]), random_map(grid, 3))
     arguments: dict[str, Any] = {"condition": condition, "sampling": Sampling(guidance=guidance)}
     plain = model.sample(3, **arguments, generator=torch.Generator().manual_seed(0))
-    with replaying() as recorder:
+    with capturing() as capture:
         replayed = model.sample(3, **arguments, generator=torch.Generator().manual_seed(0))
     assert torch.equal(replayed, plain)
-    assert [recording.replays for recording in recorder.recordings] == [5]
+    assert [work.replays for work in capture.captured] == [5]
 
 
 def test_a_spatial_condition_counts_and_does_not_leak() -> None:
@@ -119,12 +123,12 @@ def test_a_spatial_condition_counts_and_does_not_leak() -> None:
     changed = maps.clone()
     changed[1] += 1
     with torch.no_grad():
-        told = model.log_prob(symbols, Condition(spatial=maps))
+        conditioned = model.log_prob(symbols, Condition(spatial=maps))
         other = model.log_prob(symbols, Condition(spatial=changed))
         zeros = model.log_prob(symbols, Condition(spatial=torch.zeros_like(maps)))
-        untold = model.log_prob(symbols)
-    assert (told == other).tolist() == [True, False, True]
-    assert torch.equal(zeros, untold)
+        unconditional = model.log_prob(symbols)
+    assert (conditioned == other).tolist() == [True, False, True]
+    assert torch.equal(zeros, unconditional)
 
 
 def test_a_spatial_condition_acts_where_it_is_said() -> None:

@@ -18,6 +18,7 @@ from rasterwise.symbols.grid import Grid
 from tests.autoregressive_suite import (
     CLASSES,
     AutoregressiveSuite,
+    decoded_logits,
     random_condition,
     random_symbols,
     randomized,
@@ -35,32 +36,17 @@ def small(grid: Grid, classes: tuple[str, ...] = (), **changes: Any) -> ImageGPT
     return ImageGPT(ImageGPTConfig(grid=grid, classes=classes, depth=2, width=24, heads=3, **changes))
 
 
-def test_decoder_needs_not_be_asked() -> None:
-    """Symbols pushed without asking for logits count in the logits of later sites all the same."""
-    grid = Grid(1, 3, 4, 5)
-    model = randomized(small(grid))
-    symbols = random_symbols(grid, 2)
-    decoder = model.decoder(2)
-    for column in grid.flatten(symbols).unbind(1)[:-1]:
-        decoder.push(column)
-    with torch.no_grad():
-        expected = grid.flatten(model(symbols))[:, -1]
-    assert (decoder.logits() - expected).abs().max() < 1e-10
-
-
 @pytest.mark.parametrize("bucket", [1, 5, 64])
 def test_decoder_in_buckets_is_naive(bucket: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made ready for replays, in which a site reads its whole bucket, the logits are the teacher-forced ones."""
+    """Made ready for a capture, where a position reads its whole bucket, logits are the teacher-forced ones."""
     monkeypatch.setattr("rasterwise.decoding.kv_cache.BUCKET", bucket)
     grid = Grid(3, 3, 4, 8)
     model, symbols = randomized(small(grid)), random_symbols(grid, 3)
     with torch.no_grad():
         expected = grid.flatten(model(symbols))
     decoder = model.decoder(3)
-    assert sum(stretch.repeats for stretch in decoder.for_replay()) == grid.size
-    for index, column in enumerate(grid.flatten(symbols).unbind(1)):
-        assert (decoder.logits() - expected[:, index]).abs().max() < 1e-10
-        decoder.push(column)
+    assert sum(region.repeats for region in decoder.capture_regions()) == grid.size
+    assert (decoded_logits(decoder, symbols) - expected).abs().max() < 1e-10
 
 
 def test_dropout_is_for_training_alone() -> None:
@@ -175,10 +161,7 @@ def test_openai_weights_give_the_same_logits(options: dict[str, Any], tmp_path: 
     with torch.no_grad():
         expected = theirs(their_input(symbols)).logits
         assert (model.grid.flatten(model(symbols)) - expected).abs().max() < 1e-5
-    decoder = model.decoder(3)
-    for index, column in enumerate(model.grid.flatten(symbols).unbind(1)):
-        assert (decoder.logits() - expected[:, index]).abs().max() < 1e-5
-        decoder.push(column)
+    assert (decoded_logits(model.decoder(3), symbols) - expected).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(

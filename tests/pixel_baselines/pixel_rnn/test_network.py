@@ -14,7 +14,7 @@ from pixel_baselines.pixel_rnn.row_lstm import RowLSTM
 from pixel_baselines.pixel_rnn.row_lstm_layer import RowLSTMConfig
 from rasterwise.errors import InputError
 from rasterwise.symbols.grid import Grid
-from tests.autoregressive_suite import CLASSES, random_condition, random_symbols
+from tests.autoregressive_suite import CLASSES, decoded_logits, random_condition, random_symbols
 
 both = pytest.mark.parametrize(
     ("model_class", "config_class"), [(RowLSTM, RowLSTMConfig), (DiagonalBiLSTM, DiagonalBiLSTMConfig)]
@@ -26,18 +26,16 @@ both = pytest.mark.parametrize(
 def test_each_activation_is_computed_once(
     model_class: type[PixelRNN], config_class: type[PixelRNNConfig], channels: int
 ) -> None:
-    """A whole cached walk multiplies no more than one teacher-forced pass, and less where masks are zero."""
+    """Decoding a whole grid multiplies no more than one teacher-forced pass, and less where masks are zero."""
     grid = Grid(channels, 6, 7, 16)
     model = model_class(config_class(grid=grid, depth=2, width=48)).eval()
     symbols = random_symbols(grid, 2)
     with torch.no_grad(), FlopCounterMode(display=False) as once:
         model(symbols)
     decoder = model.decoder(2)
-    with torch.no_grad(), FlopCounterMode(display=False) as walk:
-        for column in grid.flatten(symbols).unbind(1):
-            decoder.logits()
-            decoder.push(column)
-    share = walk.get_total_flops() / once.get_total_flops()
+    with torch.no_grad(), FlopCounterMode(display=False) as cached:
+        decoded_logits(decoder, symbols)
+    share = cached.get_total_flops() / once.get_total_flops()
     assert 0.5 < share < 1.01
 
 
@@ -49,7 +47,7 @@ def test_decoder_holds_a_row(model_class: type[PixelRNN], config_class: type[Pix
         model = model_class(config_class(grid=Grid(1, height, 5, 4), depth=2, width=16))
         decoder = model.decoder(3)
         for _ in range(decoder.grid.size):
-            decoder.push(torch.zeros(3, dtype=torch.int64))
+            decoder.advance(torch.zeros(3, 1, dtype=torch.int64))
         storages = {
             tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
             for tensor in vars(decoder).values()

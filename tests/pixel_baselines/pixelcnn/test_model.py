@@ -9,13 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixel_baselines.decoding.rows import RowDecoder
 from pixel_baselines.pixelcnn.model import PixelCNN
 from pixel_baselines.pixelcnn.network import PixelCNNConfig
 from rasterwise.errors import InputError
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.grid import Grid
-from tests.autoregressive_suite import CLASSES, AutoregressiveSuite, random_symbols, randomized
+from tests.autoregressive_suite import AutoregressiveSuite, random_symbols, randomized
 
 
 class TestPixelCNN(AutoregressiveSuite):
@@ -115,27 +114,13 @@ def test_decoder_memory_grows_with_rows_not_with_the_area() -> None:
     assert elements(12) == elements(4)
 
 
-def test_decoder_goes_on_where_nobody_asked_for_logits() -> None:
-    """Pushing known symbols without looking leaves the decoder where looking would have; twice is as once."""
-    grid = Grid(3, 3, 3, 4)
-    model = randomized(PixelCNN(PixelCNNConfig(grid=grid, classes=CLASSES, width=12, blocks=2)), 0.1)
-    symbols, condition = random_symbols(grid, 2), Condition(torch.tensor([0, 2]))
-    decoder = model.decoder(2, condition)
-    assert isinstance(decoder, RowDecoder)
-    for column in grid.flatten(symbols)[:, :20].unbind(1):
-        decoder.push(column)
-    expected = grid.flatten(model(symbols, condition))[:, 20]
-    for _ in range(2):
-        torch.testing.assert_close(decoder.logits(), expected, rtol=0, atol=1e-10)
-
-
 def test_logits_are_not_overwritten() -> None:
-    """What ``logits`` gave stays as it was when the walk goes on."""
+    """What ``logits`` gave stays as it was when the decoder goes on."""
     model = PixelCNN(PixelCNNConfig(grid=Grid(1, 2, 2, 4), width=4, blocks=1))
     decoder = model.decoder(1)
     first = decoder.logits()
     kept = first.clone()
-    decoder.push(torch.tensor([3]))
+    decoder.advance(torch.tensor([[3]]))
     decoder.logits()
     assert torch.equal(first, kept)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixel_baselines.pixelcnn_pp.logistic_mixture import LogisticMixture, MixtureWalk, every_level_log_prob
+from pixel_baselines.pixelcnn_pp.logistic_mixture import LogisticMixture, MixtureDecoder, every_level_log_prob
 from rasterwise.errors import InputError
 from rasterwise.symbols.likelihoods import discretized_logistic_log_prob
 
@@ -126,15 +126,15 @@ def test_every_level_is_each_level(levels: int) -> None:
     assert torch.allclose(every_level_log_prob(mean, log_scale, levels), each, rtol=1e-12, atol=1e-12)
 
 
-def test_walk_need_not_look() -> None:
-    """A walk that pushes known channels without asking for their logits ends at the same distribution."""
+def test_channels_may_be_given_unseen() -> None:
+    """Advancing without asking for logits ends at the same distribution."""
     mixture = LogisticMixture(3, 256, 4)
     raw, symbols = random_raw(mixture, 10, 2.0), torch.randint(256, (10, 3))
     values = mixture.values(symbols, torch.float64)
-    walk = MixtureWalk(mixture, raw)
-    walk.push(values[:, 0])
-    walk.push(values[:, 1])
-    assert torch.allclose(walk.logits(), mixture.logits(raw, values)[:, 2], rtol=0, atol=1e-10)
+    decoder = MixtureDecoder(mixture, raw)
+    decoder.advance(values[:, 0])
+    decoder.advance(values[:, 1])
+    assert torch.allclose(decoder.logits(), mixture.logits(raw, values)[:, 2], rtol=0, atol=1e-10)
 
 
 def test_a_batch_is_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

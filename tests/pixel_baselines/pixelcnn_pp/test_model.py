@@ -16,6 +16,7 @@ from rasterwise.symbols.grid import Grid
 from tests.autoregressive_suite import (
     CLASSES,
     AutoregressiveSuite,
+    decoded_logits,
     random_condition,
     random_symbols,
     randomized,
@@ -51,12 +52,10 @@ class TestPixelCNNPP(AutoregressiveSuite):
             )
             model = randomized(PixelCNNPP(config))
             symbols, condition = random_symbols(grid, 2), random_condition(2)
-            decoder = model.decoder(2, condition)
             with torch.no_grad():
                 expected = grid.flatten(model(symbols, condition))
-            for index, column in enumerate(grid.flatten(symbols).unbind(1)):
-                assert (decoder.logits() - expected[:, index]).abs().max() < 1e-10
-                decoder.push(column)
+            found = decoded_logits(model.decoder(2, condition), symbols)
+            assert (found - expected).abs().max() < 1e-10
 
 
 class TestPixelCNNPPOverCodes(AutoregressiveSuite):
@@ -128,12 +127,9 @@ def test_cached_after_the_start() -> None:
     model.log_prob(random_symbols(GRID, 4))
     model.double().eval()
     symbols = random_symbols(GRID, 2, seed=1)
-    decoder = model.decoder(2)
     with torch.no_grad():
         expected = GRID.flatten(model(symbols))
-    for index, column in enumerate(GRID.flatten(symbols).unbind(1)):
-        assert (decoder.logits() - expected[:, index]).abs().max() < 1e-10
-        decoder.push(column)
+    assert (decoded_logits(model.decoder(2), symbols) - expected).abs().max() < 1e-10
 
 
 def test_trains() -> None:
@@ -173,7 +169,7 @@ def test_bfloat16_autocast_scores_in_float32() -> None:
 
 
 def test_decoder_computes_each_activation_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A walk completes each site of each down-right layer once, and each row of each downward layer once."""
+    """Decoding completes each site of each down-right layer once, and each row of each downward layer once."""
     counts: Counter[int] = Counter()
 
     def counted(method: Callable[..., object]) -> Callable[..., object]:
@@ -191,9 +187,7 @@ def test_decoder_computes_each_activation_once(monkeypatch: pytest.MonkeyPatch) 
     ):
         monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
     decoder = small(resolutions=2).eval().decoder(1)
-    for symbol in GRID.flatten(random_symbols(GRID, 1)).unbind(1):
-        decoder.logits()
-        decoder.push(symbol)
+    decoded_logits(decoder, random_symbols(GRID, 1))
     level = decoder.level
     assert level.lower is not None
     rows, columns = GRID.height, GRID.width
@@ -213,6 +207,7 @@ def test_decoder_keeps_rows_not_areas() -> None:
     def held(height: int) -> int:
         grid = Grid(1, height, 8, 4)
         decoder = PixelCNNPP(PixelCNNPPConfig(grid=grid, width=4, blocks=1, components=2)).eval().decoder(2)
+        decoder.steps = []  # they tell the order, and are as many as the symbols
         storages: dict[int, int] = {}
         todo: list[object] = [decoder]
         visited: set[int] = set()

@@ -1,20 +1,24 @@
-"""Parallel sampling: the walk's images, and how many evaluations they take."""
+"""The fixed point: the images of sequential decoding, and how many evaluations they take."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from rasterwise.decoding.decoder import Decoder
+from rasterwise.decoding.fixed_point import jacobi_decode
+from rasterwise.decoding.plan import SamplingPlan
 from rasterwise.decoding.sampling import Sampling
-from rasterwise.models.autoregressive import AutoregressiveConfig, AutoregressiveModel
+from rasterwise.errors import InputError, NonFiniteError
+from rasterwise.models.autoregressive import AutoregressiveConfig, AutoregressiveModel, SamplingMethod
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.grid import Grid
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.autoregressive_suite import CLASSES, random_condition, random_symbols, randomized
+from tests.rasterwise.decoding.test_decoder import Table
 
 GRID = Grid(2, 3, 4, 9)
 
@@ -30,10 +34,24 @@ def seeded(seed: int = 3) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-class Recorded(AutoregressiveModel):
-    """A model of x_i that is told how to give logits, and writes down how many images it was shown."""
+@dataclass(frozen=True)
+class Drawn:
+    """What Jacobi iteration drew, both of it there."""
 
-    kind = "recorded"
+    symbols: Tensor
+    evaluations: Tensor
+
+
+def jacobi(model: AutoregressiveModel, n: int, condition: Condition | None = None, **arguments: Any) -> Drawn:
+    drawn = model.draw(SamplingPlan.of(model.grid, n, condition, **arguments), method="fixed-point")
+    assert drawn.evaluations is not None
+    return Drawn(drawn.symbols, drawn.evaluations)
+
+
+class Shown(AutoregressiveModel):
+    """A model of x_i that keeps how many images it was shown in each pass."""
+
+    kind = "shown"
     config_class = AutoregressiveConfig
 
     def __init__(self, config: AutoregressiveConfig) -> None:
@@ -48,14 +66,11 @@ class Recorded(AutoregressiveModel):
         self.shown.append(len(inputs))
         return self.grid.unflatten(self.sequence_logits(self.grid.flatten(inputs).long()))
 
-    def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
-        return self.naive_decoder(batch_size, condition)
-
     def sequence_logits(self, symbols: Tensor) -> Tensor:
         raise NotImplementedError
 
 
-class Counting(Recorded):
+class Counting(Shown):
     """Every symbol is the one before it plus 1, and the first one is 1, for certain."""
 
     def sequence_logits(self, symbols: Tensor) -> Tensor:
@@ -64,7 +79,7 @@ class Counting(Recorded):
         return torch.where(certain.bool(), 0.0, -torch.inf).double()
 
 
-class Unsteady(Recorded):
+class Unsteady(Shown):
     """Never gives the same logits twice: the worst that rounding could do."""
 
     def sequence_logits(self, symbols: Tensor) -> Tensor:
@@ -88,11 +103,11 @@ class Unsteady(Recorded):
     ids=str,
 )
 def test_every_way_of_sampling(model: AutoregressiveModel, sampling: Sampling) -> None:
-    """Temperature, top-k, top-p and guidance give the walk's images, with and without known symbols."""
+    """Temperature, top-k, top-p and guidance give the images of sequential decoding, with and without known symbols."""
     mask = torch.rand(4, *GRID.shape, generator=seeded()) < 0.3
     for completion in ({}, {"known": random_symbols(GRID, 4), "mask": mask}):
         arguments: dict[str, Any] = {"condition": random_condition(4), "sampling": sampling, **completion}
-        drawn = model.sample_parallel(4, **arguments, generator=seeded())
+        drawn = jacobi(model, 4, **arguments, generator=seeded())
         assert torch.equal(drawn.symbols, model.sample(4, **arguments, generator=seeded()))
         assert drawn.evaluations.max() <= GRID.size
 
@@ -103,32 +118,30 @@ def test_batches_and_rows_change_nothing(
 ) -> None:
     """An image and what it took are the same in any batch; a share of the images is that share."""
     condition, rows, sampling = random_condition(7), torch.tensor([5, 6, 0]), Sampling(noise=noise)
-    whole = model.sample_parallel(7, condition, sampling=sampling, generator=seeded())
+    whole = jacobi(model, 7, condition, sampling=sampling, generator=seeded())
     assert torch.equal(whole.symbols, model.sample(7, condition, sampling=sampling, generator=seeded()))
     for batch_size in (1, 3):
-        parts = model.sample_parallel(
-            7, condition, sampling=sampling, generator=seeded(), batch_size=batch_size
-        )
+        parts = jacobi(model, 7, condition, sampling=sampling, generator=seeded(), batch_size=batch_size)
         assert torch.equal(parts.symbols, whole.symbols)
         assert torch.equal(parts.evaluations, whole.evaluations)
-    share = model.sample_parallel(7, condition, sampling=sampling, generator=seeded(), rows=rows)
+    share = jacobi(model, 7, condition, sampling=sampling, generator=seeded(), rows=rows)
     assert torch.equal(share.symbols, whole.symbols[rows])
     assert torch.equal(share.evaluations, whole.evaluations[rows])
-    walked = model.sample(7, condition, sampling=sampling, generator=seeded(), rows=rows, batch_size=2)
-    assert torch.equal(walked, whole.symbols[rows])
+    sequential = model.sample(7, condition, sampling=sampling, generator=seeded(), rows=rows, batch_size=2)
+    assert torch.equal(sequential, whole.symbols[rows])
 
 
 def test_a_chain_takes_an_evaluation_a_symbol() -> None:
     """Where each symbol hangs on the one before it, nothing is gained: N evaluations; known ones break it."""
     grid = Grid(1, 3, 4, 20)
     model = Counting(AutoregressiveConfig(grid=grid))
-    drawn = model.sample_parallel(2)
+    drawn = jacobi(model, 2)
     expected = torch.arange(1, 13).expand(2, 12)
     assert torch.equal(grid.flatten(drawn.symbols), expected)
     assert drawn.evaluations.tolist() == [12, 12]
     mask = torch.zeros(grid.shape, dtype=torch.bool)
     mask[:, 1, 0] = True  # two chains, of 4 and of 7
-    completed = model.sample_parallel(2, known=grid.unflatten(expected), mask=mask)
+    completed = jacobi(model, 2, known=grid.unflatten(expected), mask=mask)
     assert torch.equal(grid.flatten(completed.symbols), expected)
     assert completed.evaluations.tolist() == [7, 7]
 
@@ -137,7 +150,7 @@ def test_what_is_all_known_takes_one_evaluation() -> None:
     """It shows that nothing is left to draw."""
     grid = Grid(1, 3, 4, 20)
     known, mask = random_symbols(grid, 2), torch.ones(grid.shape, dtype=torch.bool)
-    drawn = Counting(AutoregressiveConfig(grid=grid)).sample_parallel(2, known=known, mask=mask)
+    drawn = jacobi(Counting(AutoregressiveConfig(grid=grid)), 2, known=known, mask=mask)
     assert torch.equal(drawn.symbols, known)
     assert drawn.evaluations.tolist() == [1, 1]
 
@@ -149,22 +162,31 @@ def test_settled_images_leave_the_batch_and_others_enter() -> None:
     mask = torch.zeros(5, *grid.shape, dtype=torch.bool)
     mask[0] = mask[3] = True  # one evaluation; the others take six
     known = grid.unflatten(torch.arange(1, 7).expand(5, 6))
-    drawn = model.sample_parallel(5, known=known, mask=mask, batch_size=2)
+    drawn = jacobi(model, 5, known=known, mask=mask, batch_size=2)
     assert drawn.evaluations.tolist() == [1, 6, 6, 1, 6]
     assert model.shown == [2] * 7 + [1] * 6
 
 
 def test_rounding_cannot_keep_it_from_ending() -> None:
     """What has settled stays, even if the network never agrees with itself: at most N evaluations."""
-    drawn = Unsteady(AutoregressiveConfig(grid=Grid(1, 3, 4, 20))).sample_parallel(8, generator=seeded())
+    drawn = jacobi(Unsteady(AutoregressiveConfig(grid=Grid(1, 3, 4, 20))), 8, generator=seeded())
     assert drawn.evaluations.max() == 12
 
 
-@pytest.mark.parametrize("method", ["sample", "sample_parallel"])
-def test_progress_counts_images(model: AutoregressiveModel, method: str) -> None:
+METHODS = pytest.mark.parametrize("method", ["sequential", "fixed-point"])
+
+
+@METHODS
+def test_progress_counts_images(model: AutoregressiveModel, method: SamplingMethod) -> None:
     """Parts of images, ever more of them, up to all."""
     calls: list[tuple[float, int]] = []
-    getattr(model, method)(5, batch_size=2, generator=seeded(), progress=lambda *call: calls.append(call))
+    model.sample(
+        5,
+        batch_size=2,
+        generator=seeded(),
+        method=method,
+        progress=lambda *call: calls.append(call),  # type: ignore[arg-type]
+    )
     done = [call[0] for call in calls]
     assert done == sorted(done)
     assert 0 < done[0] < 2
@@ -172,14 +194,48 @@ def test_progress_counts_images(model: AutoregressiveModel, method: str) -> None
     assert all(total == 5 for _, total in calls)
 
 
-@pytest.mark.parametrize("method", ["sample", "sample_parallel"])
-def test_what_does_not_fit_is_refused(model: AutoregressiveModel, method: str) -> None:
-    """Both ways of sampling check the same; see test_sampling_plan for all of it."""
-    with pytest.raises(ValueError, match="2 conditions for 3 samples"):
-        getattr(model, method)(3, random_condition(2))
-    with pytest.raises(ValueError, match="label 7 is out of range"):
-        getattr(model, method)(1, Condition(torch.tensor([7])))
-    with pytest.raises(ValueError, match="batches of 0"):
-        getattr(model, method)(3, batch_size=0)
-    with pytest.raises(ValueError, match="no condition to guide"):
-        getattr(model, method)(3, sampling=Sampling(guidance=3.0))
+@METHODS
+def test_what_does_not_fit_is_refused(model: AutoregressiveModel, method: SamplingMethod) -> None:
+    """Both ways of sampling check the same; see test_plan for all of it."""
+    with pytest.raises(InputError, match="2 conditions for 3 samples"):
+        model.sample(3, random_condition(2), method=method)
+    with pytest.raises(InputError, match="label 7 is out of range"):
+        model.sample(1, Condition(torch.tensor([7])), method=method)
+    with pytest.raises(InputError, match="batches of 0"):
+        model.sample(3, batch_size=0, method=method)
+    with pytest.raises(InputError, match="no condition to guide"):
+        model.sample(3, sampling=Sampling(guidance=3.0), method=method)
+
+
+class Masked(Shown):
+    """1, 2, 1, 2, …, for certain. After 0 comes 3, and after 3 nothing may follow: no image has either."""
+
+    def sequence_logits(self, symbols: Tensor) -> Tensor:
+        before = torch.cat([torch.full_like(symbols[:, :1], 2), symbols[:, :-1]], 1)
+        follows = torch.tensor([[0, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+        return follows.double().log()[before]
+
+
+def test_a_wrong_guess_may_have_no_distribution() -> None:
+    """What has not settled counts for nothing: zeros, the first guess, lead to 3, and 3 to no distribution."""
+    grid = Grid(1, 3, 4, 4)
+    drawn = jacobi(Masked(AutoregressiveConfig(grid=grid)), 2)
+    assert torch.equal(grid.flatten(drawn.symbols), torch.tensor([1, 2] * 6).expand(2, 12))
+
+
+@METHODS
+def test_logits_that_are_not_finite_end_it(method: SamplingMethod) -> None:
+    """With a line, at the first symbol that they count for."""
+    grid = Grid(1, 3, 4, 4)
+    model = Masked(AutoregressiveConfig(grid=grid))
+    known, mask = torch.full((4, *grid.shape), 3), torch.zeros(grid.shape, dtype=torch.bool)
+    mask[:, 1, 1] = True  # nothing can follow it
+    with pytest.raises(NonFiniteError, match="logits are NaN or infinite"):
+        model.sample(4, known=known, mask=mask, generator=seeded(), method=method)
+
+
+def test_the_model_is_any_that_gives_teacher_forced_logits() -> None:
+    """No class of ours is asked for."""
+    grid = Grid(1, 3, 4, 20)
+    drawn = jacobi_decode(Table(grid), SamplingPlan.of(grid, 2, generator=seeded()))
+    assert drawn.symbols.shape == (2, *grid.shape)

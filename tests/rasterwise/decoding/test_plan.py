@@ -22,7 +22,7 @@ def plan(n: int = 5, **arguments: Any) -> SamplingPlan:
 
 
 def test_known_symbols_are_kept_and_the_others_drawn() -> None:
-    """At one place and at all of them, whatever the logits are."""
+    """At one position and at all of them, whatever the logits are."""
     known = torch.arange(4).expand(5, 4)
     mask = torch.tensor([[[True, False, True], [False, False, True]]])
     grids = GRID.unflatten(torch.cat([known, torch.full((5, 2), 3)], 1))
@@ -30,7 +30,8 @@ def test_known_symbols_are_kept_and_the_others_drawn() -> None:
     logits = torch.full((5, 6, 4), -torch.inf).index_fill(-1, torch.tensor(1), 0.0)  # a drawn symbol is 1
     expected = torch.tensor([0, 1, 2, 1, 1, 3]).expand(5, 6)
     assert torch.equal(made.draw(logits, slice(None)), expected)
-    assert all(torch.equal(made.draw(logits[:, at], at), expected[:, at]) for at in range(6))
+    for at in (slice(index, index + 1) for index in range(6)):
+        assert torch.equal(made.draw(logits[:, at], at), expected[:, at])
 
 
 def test_a_part_of_a_plan_is_the_plan_of_a_part() -> None:
@@ -49,18 +50,20 @@ def test_a_part_of_a_plan_is_the_plan_of_a_part() -> None:
 
 
 @pytest.mark.parametrize("noise", ["uniform", "gumbel"])
-def test_a_plan_of_some_places_draws_what_the_plan_draws_there(noise: Any) -> None:
-    """Noise and known symbols stay those of the place, whichever places are picked."""
+def test_a_plan_of_some_positions_draws_what_the_plan_draws_there(noise: Any) -> None:
+    """Noise and known symbols stay those of the position, whichever are picked, and picked from what."""
     mask = torch.rand(5, 1, 2, 3, generator=torch.Generator().manual_seed(1)) < 0.3
     made = plan(known=KNOWN, mask=mask, sampling=Sampling(noise=noise))
     logits = torch.randn(5, 6, 4, generator=torch.Generator().manual_seed(2))
-    places = torch.tensor([4, 1, 2])
-    part = made.at(places)
-    assert torch.equal(part.draw(logits[:, places], slice(None)), made.draw(logits, slice(None))[:, places])
-    assert torch.equal(part.draw(logits[:, 1], 1), made.draw(logits[:, 1], 1))
+    positions, whole = torch.tensor([4, 1, 2]), made.draw(logits, slice(None))
+    part = made.at(positions)
+    assert torch.equal(part.positions, positions)
+    assert torch.equal(part.draw(logits[:, positions], slice(None)), whole[:, positions])
+    assert torch.equal(part.draw(logits[:, 1:2], slice(1, 2)), whole[:, 1:2])
+    assert torch.equal(part.at(torch.tensor([2, 0])).draw(logits[:, [2, 4]], slice(None)), whole[:, [2, 4]])
 
 
-def test_at_guidance_0_nothing_is_told() -> None:
+def test_at_guidance_0_there_is_no_condition() -> None:
     """Scale 0 is the unconditional model, exactly."""
     condition = Condition(torch.arange(5))
     assert plan(condition=condition, sampling=Sampling(guidance=0)).condition is None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from scipy.stats import chisquare
 
-from rasterwise.decoding.sampling import Sampling, _uniform, draw, draw_by_gumbel, guided
-from rasterwise.errors import InputError
+from rasterwise.decoding.sampling import Sampling, _uniform, check_drawn, draw, draw_by_gumbel, guided
+from rasterwise.errors import InputError, NonFiniteError
 
+NAN, INF = float("nan"), float("inf")
 LOGITS = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64))
 
 
@@ -73,58 +76,137 @@ def test_draw_at_the_ends_of_the_noise() -> None:
     [Sampling(), Sampling(temperature=0), Sampling(temperature=0.5, top_k=3), Sampling(top_p=0.6)],
     ids=str,
 )
-def test_many_places_are_drawn_as_each_of_them(sampling: Sampling) -> None:
+def test_many_positions_are_drawn_as_each_of_them(sampling: Sampling) -> None:
     """Leading dimensions are a batch: ``(B, T, K)`` gives what its T parts ``(B, K)`` give."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(4, 3, 7, generator=generator, dtype=torch.float64)
     uniform = torch.rand(4, 3, generator=generator, dtype=torch.float64)
     together = draw(sampling.probabilities(logits), uniform)
-    for place in range(3):
-        alone = draw(sampling.probabilities(logits[:, place]), uniform[:, place])
-        assert torch.equal(together[:, place], alone)
+    for position in range(3):
+        alone = draw(sampling.probabilities(logits[:, position]), uniform[:, position])
+        assert torch.equal(together[:, position], alone)
 
 
-def test_guidance_leads_from_the_untold_to_the_told() -> None:
+def test_guidance_leads_from_unconditional_to_conditional() -> None:
     """In log-probabilities: at scale 0 there, at 1 here, in between and beyond on the straight line."""
-    told, untold = LOGITS, LOGITS.flip(-1) + 3  # logits of one distribution may differ by a constant
-    both = torch.cat([told, untold])
-    torch.testing.assert_close(guided(both, 1).softmax(-1), told.softmax(-1))
-    torch.testing.assert_close(guided(both, 0).softmax(-1), untold.softmax(-1))
-    torch.testing.assert_close(guided(both, 2).softmax(-1), (2 * told - untold).softmax(-1))
+    conditional, unconditional = (
+        LOGITS,
+        LOGITS.flip(-1) + 3,
+    )  # logits of one distribution may differ by a constant
+    both = torch.cat([conditional, unconditional])
+    torch.testing.assert_close(guided(both, 1).softmax(-1), conditional.softmax(-1))
+    torch.testing.assert_close(guided(both, 0).softmax(-1), unconditional.softmax(-1))
+    torch.testing.assert_close(guided(both, 2).softmax(-1), (2 * conditional - unconditional).softmax(-1))
 
 
 @pytest.mark.parametrize(
     ("setting", "name"),
-    [({"temperature": -1.0}, "temperature"), ({"top_k": -1}, "top_k"), ({"top_p": 0.0}, "top_p")],
+    [
+        *[({"temperature": value}, f"temperature is {value}") for value in (-1.0, NAN, INF)],
+        ({"top_k": -1}, "top_k is -1"),
+        *[({"top_p": value}, f"top_p is {value}") for value in (0.0, 1.5, NAN, INF)],
+        *[({"guidance": value}, f"guidance is {value}") for value in (NAN, INF, -INF)],
+        ({"noise": "white"}, "noise is 'white', expected one of uniform, gumbel"),
+    ],
+    ids=str,
 )
-def test_impossible_settings_are_refused(setting: dict[str, float], name: str) -> None:
-    """The message names the setting."""
+def test_impossible_settings_are_refused(setting: dict[str, Any], name: str) -> None:
+    """The message names the setting and what came."""
     with pytest.raises(InputError, match=name):
-        Sampling(**setting)  # type: ignore[arg-type]
+        Sampling(**setting)
 
 
 def test_gumbel_noise_follows_the_probabilities_and_never_takes_a_zero() -> None:
-    """Chi-square over 40,000 draws: over images at one place, and over the places of one image."""
+    """Chi-square over 40,000 draws: over images at one position, and over the positions of one image."""
     seeds = torch.randint(-(2**63), 2**63 - 1, (40_000,), generator=torch.Generator().manual_seed(0))
-    some, all_of_them = torch.tensor(17), torch.arange(40_000)
+    some, all_of_them = torch.tensor([17]), torch.arange(40_000)
     probabilities = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
-    over_images = draw_by_gumbel(probabilities.expand(40_000, -1), seeds, some)
-    over_places = draw_by_gumbel(probabilities.expand(1, 40_000, -1), seeds[:1], all_of_them)[0]
-    for drawn in (over_images, over_places):
+    over_images = draw_by_gumbel(probabilities.expand(40_000, 1, -1), seeds, some)[:, 0]
+    over_positions = draw_by_gumbel(probabilities.expand(1, 40_000, -1), seeds[:1], all_of_them)[0]
+    for drawn in (over_images, over_positions):
         counts = torch.bincount(drawn, minlength=6)
         assert counts[[0, 2, 5]].sum() == 0
         assert chisquare(counts[[1, 3, 4]], [20_000, 12_000, 8_000]).pvalue > 1e-4
 
 
-def test_gumbel_noise_is_that_of_the_image_and_the_place() -> None:
-    """Whatever is drawn beside it; numbers are uniform, and neighbours know nothing of one another."""
+def test_gumbel_noise_is_that_of_the_image_and_the_position() -> None:
+    """Whatever else is drawn; numbers are uniform, and neighbours know nothing of one another."""
     seeds = torch.tensor([5, -7, 2**62])
     whole = _uniform(seeds, torch.arange(200), 50)
-    assert torch.equal(_uniform(seeds[1:], torch.tensor(63), 50), whole[1:, 63])
+    assert torch.equal(_uniform(seeds[1:], torch.tensor([63]), 50), whole[1:, 63:64])
     assert whole.dtype == torch.float64
     assert 0 < whole.min() < whole.max() < 1
     counts = torch.histc(whole, bins=20, min=0, max=1)
     assert chisquare(counts).pvalue > 1e-4
-    for lag in (1, 50):  # the next symbol's number, the next place's
+    for lag in (1, 50):  # the next symbol's number, the next position's
         pair = torch.stack([whole.flatten(1)[:, :-lag].flatten(), whole.flatten(1)[:, lag:].flatten()])
         assert abs(torch.corrcoef(pair)[0, 1].item()) < 4 / pair.shape[1] ** 0.5
+
+
+def test_gumbel_noise_never_rounds_to_1() -> None:
+    """The largest of SplitMix64's outputs would: a symbol of probability 0 would then come first, or 0 / 0."""
+
+    def unmixed(state: int, bits: int) -> int:
+        """The state of which ``state ^ (state >> bits)`` is the argument."""
+        found = state
+        for _ in range(64 // bits):
+            found = state ^ (found >> bits)
+        return found
+
+    whole = 2**64
+    state = unmixed(whole - 1, 31)
+    state = unmixed(state * pow(0x94D049BB133111EB, -1, whole) % whole, 27)
+    state = unmixed(state * pow(0xBF58476D1CE4E5B9, -1, whole) % whole, 30)
+    seed = (state - 0x9E3779B97F4A7C15) % whole  # of which output number 1 is all ones
+    seeds = torch.tensor([seed - whole if seed >= whole // 2 else seed])
+    uniform = _uniform(seeds, torch.tensor([0]), 3)
+    assert uniform[0, 0, 0] == 1 - 2**-53
+    assert draw_by_gumbel(torch.tensor([[[0.0, 0.5, 0.5]]]), seeds, torch.tensor([0])).item() != 0
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-39, 1e-38, 1e-20, 1e-7])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_the_lowest_temperatures_take_the_likeliest(temperature: float, dtype: torch.dtype) -> None:
+    """Nothing overflows; equals share; what is impossible stays so."""
+    logits = torch.tensor([[3.0, 700.0, 700.0, -INF], [-5.0, -7.0, -9.0, -INF]], dtype=dtype)
+    expected = [[0, 0.5, 0.5, 0], [1, 0, 0, 0]]
+    assert Sampling(temperature).probabilities(logits).tolist() == expected
+
+
+def test_a_low_temperature_is_the_limit_of_higher_ones() -> None:
+    """The same distribution on both sides of where the arithmetic changes."""
+    logits = torch.tensor([[0.0, 1e-6, -2e-6]], dtype=torch.float64)
+    above, below = (Sampling(1e-6 * factor).probabilities(logits) for factor in (1, 1 - 1e-12))
+    torch.testing.assert_close(above, below, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    "row", [[0.0, NAN, 1.0], [0.0, INF, 1.0], [INF, INF, 0.0], [-INF, -INF, -INF]], ids=str
+)
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(),
+        Sampling(0.5),
+        Sampling(0),
+        Sampling(1e-9),
+        Sampling(top_k=1),
+        Sampling(top_k=2),
+        Sampling(top_p=0.5),
+    ],
+    ids=str,
+)
+def test_what_is_no_distribution_is_never_drawn_from(row: list[float], sampling: Sampling) -> None:
+    """It gives K, by both kinds of noise, which is found when it is read; other rows are not touched."""
+    logits = torch.tensor([[row, [0.0, 0.0, -INF]]])
+    probabilities = sampling.probabilities(logits)
+    seeds, positions = torch.tensor([5]), torch.arange(2)
+    for drawn in (
+        draw(probabilities, torch.tensor([[0.2, 0.9]], dtype=torch.float64)),
+        draw_by_gumbel(probabilities, seeds, positions),
+    ):
+        assert drawn[0, 0] == 3
+        assert drawn[0, 1] < 2
+        with pytest.raises(NonFiniteError, match="logits are NaN or infinite"):
+            check_drawn(drawn, 3)
+        check_drawn(drawn[:, 1:], 3)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rasterwise.decoding.kv_cache import AttentionCache
+from rasterwise.decoding.kv_cache import KVCache
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
 from rasterwise.symbols.grid import Grid
@@ -19,6 +19,7 @@ from stage2_prior.transformer.rotary import GridRotaryEmbedding
 from tests.autoregressive_suite import (
     CLASSES,
     AutoregressiveSuite,
+    decoded_logits,
     random_condition,
     random_symbols,
     randomized,
@@ -105,59 +106,53 @@ def teacher_forced(model: TransformerPrior, symbols: torch.Tensor, *condition: A
     ids=str,
 )
 def test_every_architecture_is_decoded(changes: dict[str, Any]) -> None:
-    """Whatever the heads and the widths, the walk gives the teacher-forced logits; none of them changes later."""
+    """Whatever the heads and the widths, cached logits are the teacher-forced ones; none of them changes later."""
     grid = Grid(1, 3, 5, 7)
     model, symbols = randomized(small(grid, **changes)), random_symbols(grid, 3)
-    decoder, walked = model.decoder(3), []
-    for column in grid.flatten(symbols).unbind(1):
-        walked.append(decoder.logits())
-        decoder.push(column)
-    assert (torch.stack(walked, 1) - teacher_forced(model, symbols)).abs().max() < 1e-10
+    assert (decoded_logits(model.decoder(3), symbols) - teacher_forced(model, symbols)).abs().max() < 1e-10
 
 
 def test_decoder_needs_not_be_asked() -> None:
-    """Symbols pushed without asking for logits count in later ones all the same; asking twice changes nothing."""
+    """Symbols that are given unseen count in later ones all the same; asking for logits twice changes nothing."""
     grid = Grid(1, 3, 4, 5)
     model = randomized(small(grid))
     symbols = random_symbols(grid, 2)
     expected, decoder = teacher_forced(model, symbols), model.decoder(2)
     for index, column in enumerate(grid.flatten(symbols).unbind(1)):
         for _ in range(index % 3):  # not at all, once, twice
-            assert (decoder.logits() - expected[:, index]).abs().max() < 1e-10
-        decoder.push(column)
+            assert (decoder.logits()[:, 0] - expected[:, index]).abs().max() < 1e-10
+        decoder.advance(column[:, None])
 
 
 @pytest.mark.parametrize("bucket", [1, 5, 64])
 def test_decoder_in_buckets_is_naive(bucket: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made ready for replays, in which a site reads its whole bucket, the logits are the teacher-forced ones."""
+    """Made ready for a capture, where a position reads its whole bucket, logits are the teacher-forced ones."""
     monkeypatch.setattr("rasterwise.decoding.kv_cache.BUCKET", bucket)
     grid = Grid(3, 3, 4, 8)
     model, symbols = randomized(small(grid)), random_symbols(grid, 3)
     expected = teacher_forced(model, symbols)
     decoder = model.decoder(3)
-    assert sum(stretch.repeats for stretch in decoder.for_replay()) == grid.size
-    for index, column in enumerate(grid.flatten(symbols).unbind(1)):
-        assert (decoder.logits() - expected[:, index]).abs().max() < 1e-10
-        decoder.push(column)
+    assert sum(region.repeats for region in decoder.capture_regions()) == grid.size
+    assert (decoded_logits(decoder, symbols) - expected).abs().max() < 1e-10
 
 
-def test_walks_of_one_model_are_apart() -> None:
-    """Two walks that take turns, with other symbols, labels and batch sizes, do not meet."""
+def test_decoders_of_one_model_are_apart() -> None:
+    """Two decoders that take turns, with other symbols, labels and batch sizes, do not meet."""
     grid = Grid(1, 3, 4, 5)
     model = randomized(small(grid, CLASSES))
-    walks = []
+    decoders = []
     for batch_size, condition in ((2, None), (3, random_condition(3))):
         symbols = random_symbols(grid, batch_size, seed=batch_size)
         expected = teacher_forced(model, symbols, condition)
-        walks.append((model.decoder(batch_size, condition), grid.flatten(symbols), expected))
+        decoders.append((model.decoder(batch_size, condition), grid.flatten(symbols), expected))
     for index in range(grid.size):
-        for decoder, symbols, expected in walks:
-            assert (decoder.logits() - expected[:, index]).abs().max() < 1e-10
-            decoder.push(symbols[:, index])
+        for decoder, symbols, expected in decoders:
+            assert (decoder.logits()[:, 0] - expected[:, index]).abs().max() < 1e-10
+            decoder.advance(symbols[:, index, None])
 
 
-def test_walk_keeps_the_weights_that_it_began_with() -> None:
-    """Training the model in the middle of a walk leaves the walk as it was."""
+def test_a_decoder_keeps_the_weights_that_it_began_with() -> None:
+    """Training the model meanwhile leaves a decoder as it was."""
     grid = Grid(1, 3, 4, 5)
     model, symbols = randomized(small(grid)), random_symbols(grid, 2)
     expected, decoder = teacher_forced(model, symbols), model.decoder(2)
@@ -165,26 +160,20 @@ def test_walk_keeps_the_weights_that_it_began_with() -> None:
         for parameter in model.parameters():
             parameter.mul_(2).add_(1)
     assert not torch.allclose(teacher_forced(model, symbols), expected)
-    for index, column in enumerate(grid.flatten(symbols).unbind(1)):
-        assert (decoder.logits() - expected[:, index]).abs().max() < 1e-10
-        decoder.push(column)
+    assert (decoded_logits(decoder, symbols) - expected).abs().max() < 1e-10
 
 
 @pytest.mark.parametrize(("dtype", "factor"), [(torch.float32, 4), (torch.bfloat16, 2), (torch.float16, 2)])
-def test_low_precision_walks_near_the_exact(dtype: torch.dtype, factor: float) -> None:
-    """Rounding takes the walk's logits about as far from the float64 ones as it takes the teacher-forced ones."""
+def test_low_precision_stays_near_the_exact(dtype: torch.dtype, factor: float) -> None:
+    """Rounding takes cached logits about as far from the float64 ones as it takes the teacher-forced ones."""
     grid = Grid(1, 8, 8, 32)
     model, symbols = randomized(small(grid, width=48, depth=4), 0.05).to(dtype), random_symbols(grid, 4)
     rounded = teacher_forced(model, symbols).double()
-    decoder, walked = model.decoder(4), []
-    for column in grid.flatten(symbols).unbind(1):
-        logits = decoder.logits()
-        assert logits.dtype == dtype
-        walked.append(logits.double())
-        decoder.push(column)
+    cached = decoded_logits(model.decoder(4), symbols)
+    assert cached.dtype == dtype
     exact = teacher_forced(model.double(), symbols)
     allowed = factor * (rounded - exact).square().mean().sqrt()
-    assert 0 < (torch.stack(walked, 1) - exact).square().mean().sqrt() < allowed
+    assert 0 < (cached.double() - exact).square().mean().sqrt() < allowed
 
 
 def buffers_of(holder: Any) -> Iterator[tuple[int, int]]:
@@ -193,19 +182,19 @@ def buffers_of(holder: Any) -> Iterator[tuple[int, int]]:
         if isinstance(value, torch.Tensor):
             storage = value.untyped_storage()
             yield storage.data_ptr(), storage.nbytes()
-        elif isinstance(value, list | tuple | AttentionCache):
+        elif isinstance(value, list | tuple | KVCache):
             yield from buffers_of(value)
 
 
 def test_memory_does_not_grow() -> None:
-    """All that the walk keeps is there before its first symbol, and stays where it is; the cache is exact."""
+    """All that a decoder keeps is there before its first symbol, and stays where it is; the cache is exact."""
     grid = Grid(1, 4, 4, 5)
     model = small(grid)
     decoder = model.decoder(3)
     before = set(buffers_of(decoder))
     for column in grid.flatten(random_symbols(grid, 3)).unbind(1):
         decoder.logits()
-        decoder.push(column)
+        decoder.advance(column[:, None])
         assert set(buffers_of(decoder)) == before
     (cache_bytes,) = {size for _, size in buffers_of([decoder.cache.keys, decoder.cache.values])}
     assert cache_bytes == 4 * 2 * 2 * 3 * grid.size * 24  # float32: depth · 2 · B · N · D numbers
@@ -217,32 +206,25 @@ class CountedOperations(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
-        self.heads = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         self.counts[str(function)] += 1
-        self.heads += isinstance(result, torch.Tensor) and result.shape == (3, 101)
         return result
 
 
 def test_every_site_costs_the_same_operations() -> None:
-    """Sites do the same few operations from the first to the last but one; a push alone never asks for logits."""
+    """Positions do the same few operations from the first to the last."""
     grid = Grid(1, 4, 4, 101)
     decoder = small(grid).decoder(3)
     sites = []
-    for column in grid.flatten(random_symbols(grid, 3)).unbind(1)[:-1]:
+    for column in grid.flatten(random_symbols(grid, 3)).unbind(1):
         with CountedOperations() as counted:
             decoder.logits()
-            decoder.push(column)
-        assert counted.heads == 1
+            decoder.advance(column[:, None])
         sites.append(counted.counts)
     assert all(site == sites[0] for site in sites)
     assert (
         sites[0]["aten.mm.out"] == 2 * 2
     )  # a layer has four matrices: these two, and those added to the stream
     assert sites[0]["aten.addmm_.default"] == 2 * 2
-    unasked = small(grid).decoder(3)
-    with CountedOperations() as counted:
-        unasked.push(torch.zeros(3, dtype=torch.int64))
-    assert counted.heads == 0

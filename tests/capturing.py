@@ -1,4 +1,4 @@
-"""A recorder with the semantics of a CUDA graph, for tests without a GPU."""
+"""A capture with the semantics of a CUDA graph, for tests without a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 # What waits for the device or whose result's shape hangs on values: a CUDA graph can hold none of them.
-UNRECORDABLE = (
+CANNOT_BE_CAPTURED = (
     "_local_scalar_dense",
     "nonzero",
     "masked_select",
@@ -28,12 +28,12 @@ def tensors_of(*trees: Any) -> Iterator[Tensor]:
     return (leaf for leaf in tree_leaves(trees) if isinstance(leaf, Tensor))
 
 
-class Recording(TorchDispatchMode):
+class CapturedWork(TorchDispatchMode):
     """Everything that torch is told to do inside, with the very tensors that it was told to do it on.
 
     As after the capture of a CUDA graph, afterwards nothing has happened: tensors that were there before have
     their old contents, and those made inside hold garbage until ``replay`` computes them, at the same place in
-    memory. Numbers and views are those of the recording for ever.
+    memory. Numbers and views are those of the capture for ever.
     """
 
     def __init__(self) -> None:
@@ -46,10 +46,10 @@ class Recording(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = function._schema.name.removeprefix("aten::")
-        assert name not in UNRECORDABLE, f"{name} in a recording"
+        assert name not in CANNOT_BE_CAPTURED, f"{name} in a capture"
         if name in ("index", "index_put", "index_put_"):
             assert all(index.dtype != torch.bool for index in tensors_of(args[1])), (
-                "a mask picks in a recording"
+                "a mask picks in a capture"
             )
         for tensor in tensors_of(args, kwargs):
             self._keep(tensor)
@@ -92,28 +92,28 @@ def whole_of(tensor: Tensor) -> Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
 
 
-class Recorder:
-    """Records as CUDA does; keeps the recordings."""
+class CpuCapture:
+    """Captures as CUDA does; keeps what was captured."""
 
     def __init__(self) -> None:
-        self.recordings: list[Recording] = []
+        self.captured: list[CapturedWork] = []
 
     def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
-        recording = Recording()
-        with recording:
+        captured = CapturedWork()
+        with captured:
             work()
-        recording.undo()
-        self.recordings.append(recording)
-        return recording.replay
+        captured.undo()
+        self.captured.append(captured)
+        return captured.replay
 
 
 @contextmanager
-def replaying() -> Iterator[Recorder]:
-    """Inside, ``sample`` records and replays as it does on a GPU."""
-    recorder = Recorder()
+def capturing() -> Iterator[CpuCapture]:
+    """Inside, ``sample`` captures and replays as it does on a GPU."""
+    capture = CpuCapture()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rasterwise.models.autoregressive.recorder_for", lambda device: recorder)
-        yield recorder
+        patch.setattr("rasterwise.models.autoregressive.capture_on", lambda device: capture)
+        yield capture
 
 
 class OneDevice(TorchDispatchMode):
@@ -126,7 +126,7 @@ class OneDevice(TorchDispatchMode):
         return result
 
 
-def recorded_by_doing(work: Callable[[], None]) -> Callable[[], None]:
-    """A recorder whose replays do nothing, where values count for nothing."""
+def capture_by_doing(work: Callable[[], None]) -> Callable[[], None]:
+    """A capture whose replays do nothing, where values count for nothing."""
     work()
     return lambda: None

@@ -1,0 +1,46 @@
+"""Decoding orders take every position once, after all that it may depend on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rasterwise.errors import InputError
+from rasterwise.symbols.grid import Grid
+from rasterwise.symbols.order import raster_order, wavefront_order, wavefronts
+
+GRIDS = [Grid(1, 4, 5, 3), Grid(3, 5, 2, 4), Grid(2, 1, 6, 2), Grid(1, 6, 1, 2)]
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_raster_order_is_one_position_a_step(grid: Grid) -> None:
+    """0 to N − 1."""
+    steps = raster_order(grid)
+    assert all(positions.shape == (1,) and positions.dtype == torch.int64 for positions in steps)
+    assert torch.cat(steps).tolist() == list(range(grid.size))
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_wavefronts_take_every_symbol_once_and_rows_keep_their_distance(grid: Grid) -> None:
+    """At any lag; a symbol comes after those of its row before it, and those above up to lag − 1 columns on."""
+    for lag in range(1, grid.width + 1):
+        steps = wavefront_order(grid, lag)
+        order = torch.cat(steps)
+        assert sorted(order.tolist()) == list(range(grid.size))
+        when = torch.empty(grid.size, dtype=torch.int64)
+        for index, positions in enumerate(steps):
+            when[positions] = index
+        times = when.view(grid.height, grid.width, grid.channels)
+        assert (times.flatten(1).diff(dim=1) > 0).all()
+        for row in range(1, grid.height):
+            for column in range(grid.width):
+                seen = times[row - 1, : column + lag]
+                assert (seen < times[row, column, 0]).all()
+    assert order.tolist() == list(range(grid.size)), "a lag of the width is raster order"
+
+
+@pytest.mark.parametrize("lag", [0, 6])
+def test_a_lag_that_does_not_fit_is_refused(lag: int) -> None:
+    """The message names the lag and the width."""
+    with pytest.raises(InputError, match=f"lag is {lag}, expected 1 to the grid's width, 5"):
+        wavefronts(GRIDS[0], lag)
