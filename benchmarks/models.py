@@ -26,8 +26,8 @@ from rasterwise.models.pretrained import Pretrained
 from rasterwise.symbols.grid import Grid
 from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.objective import Objective
-from stage1_vqvae import VQVAE, VQVAEConfig
-from stage1_vqvae.objective import VQVAEObjective
+from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 
 SampledName = Literal[
@@ -101,7 +101,7 @@ class Benchmarked:
 
     def objective(self, model: Pretrained) -> Objective:
         """What its training minimises."""
-        return VQVAEObjective(model) if isinstance(model, VQVAE) else LikelihoodObjective(model)  # type: ignore[arg-type]
+        return LearnedTokenizerObjective(model) if isinstance(model, VQVAE) else LikelihoodObjective(model)  # type: ignore[arg-type]
 
     def batch(self, size: Size, batch_size: int, device: torch.device) -> Batch:
         """A training batch of noise."""
@@ -192,8 +192,10 @@ MODELS: dict[ModelName, Benchmarked] = {
         "VQ-VAE",
         "factor 4, 128 features, 512 codes, 28×28 grey",
         VQVAE,
-        VQVAEConfig(factor=4, codebook_size=512, width=128),
-        VQVAEConfig(factor=4, codebook_size=16, code_width=8, width=16, blocks=1),
+        VQVAEConfig(factor=4, width=128),
+        VQVAEConfig(
+            factor=4, width=16, blocks=1, quantizer=VectorQuantizerConfig(codebook_size=16, code_width=8)
+        ),
         image_shape=(1, 28, 28),
     ),
 }

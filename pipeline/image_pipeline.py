@@ -49,16 +49,16 @@ class ImagePipeline:
         (4, 4)
     """
 
-    def __init__(self, tokenizer: Any, model: AutoregressiveModel) -> None:
+    def __init__(self, tokenizer: ImageTokenizer, model: AutoregressiveModel) -> None:
         wanted = model.config.tokenizer
         if wanted and wanted != tokenizer.fingerprint:
             raise InputError(
                 f"the model was trained on the symbols of tokenizer {wanted[:12]}…, not of this one "
                 f"({tokenizer.fingerprint[:12]}…); use the tokenizer that its codes came from"
             )
-        self.tokenizer: ImageTokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.model = model
-        self.image_shape: tuple[int, int, int] = tokenizer.image_shape(model.grid)
+        self.image_shape = tokenizer.image_shape(model.grid)
         expected = tokenizer.grid(*self.image_shape)
         if expected != model.grid:
             raise InputError(f"the tokenizer gives grids of {expected}, the model was built for {model.grid}")
@@ -262,11 +262,11 @@ class ImagePipeline:
         if folder.exists() and not (folder / "tokenizer").is_dir() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no pipeline; save to a new folder")
         with new_folder(folder) as pending:
-            self.tokenizer.save_pretrained(pending / "tokenizer")  # type: ignore[attr-defined]
+            self.tokenizer.save_pretrained(pending / "tokenizer")
             self.model.save_pretrained(pending / "model")
             (pending / CARD_NAME).write_text(
                 f"---\nlibrary_name: rasterwise\ntags:\n- rasterwise\n---\n\n# {self.model.kind} on "
-                f"{self.tokenizer.kind}\n\nOpen it with `pipeline.ImagePipeline.from_pretrained`.\n\n{card}\n",  # type: ignore[attr-defined]
+                f"{self.tokenizer.kind}\n\nOpen it with `pipeline.ImagePipeline.from_pretrained`.\n\n{card}\n",
                 encoding="utf-8",
             )
         return folder
@@ -283,7 +283,7 @@ class ImagePipeline:
     def to(self, device: torch.device | str) -> Self:
         """Move both stages to a device."""
         self.model.to(device)
-        self.tokenizer.to(device)  # type: ignore[attr-defined]
+        self.tokenizer.to(device)
         return self
 
     # ------------------------------------------------------------------------------------------ inside

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from rasterwise.errors import InputError
-from rasterwise.models.pretrained import model_folder, read_kind
+from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.models.pretrained import Pretrained, model_folder, read_kind
+from rasterwise.tokenizers.image import ImageTokenizer
+
+Model = TypeVar("Model", bound=Pretrained)
 
 
-def tokenizer_classes() -> dict[str, type]:
+def tokenizer_classes() -> dict[str, type[ImageTokenizer]]:
     """Every tokenizer by its kind."""
     from pixel_baselines import PaletteTokenizer
     from rasterwise.tokenizers.pixels import PixelTokenizer
@@ -18,7 +23,7 @@ def tokenizer_classes() -> dict[str, type]:
     return {"pixels": PixelTokenizer, "palette": PaletteTokenizer, "vqvae": VQVAE}
 
 
-def model_classes() -> dict[str, type]:
+def model_classes() -> dict[str, type[AutoregressiveModel]]:
     """Every autoregressive model by its kind."""
     from pixel_baselines.models import MODELS
     from stage2_prior import TransformerPrior
@@ -26,18 +31,18 @@ def model_classes() -> dict[str, type]:
     return {"transformer-prior": TransformerPrior} | MODELS
 
 
-def open_tokenizer(source: str | Path) -> Any:
+def open_tokenizer(source: str | Path) -> ImageTokenizer:
     """Open any tokenizer's folder, a training run's folder, or a Hub id."""
     return _open(source, tokenizer_classes(), "tokenizer")
 
 
-def open_model(source: str | Path) -> Any:
+def open_model(source: str | Path) -> AutoregressiveModel:
     """Open any autoregressive model's folder, a training run's folder, or a Hub id."""
     return _open(source, model_classes(), "model")
 
 
-def _open(source: str | Path, classes: dict[str, type], what: str) -> Any:
+def _open(source: str | Path, classes: Mapping[str, type[Model]], what: str) -> Model:
     kind = read_kind(source)
     if kind not in classes:
         raise InputError(f"{model_folder(source)} holds a {kind!r}, expected a {what}: {', '.join(classes)}")
-    return classes[kind].from_pretrained(source)  # type: ignore[attr-defined]
+    return classes[kind].from_pretrained(source)

@@ -21,6 +21,7 @@ from rasterwise.data.dataset import ImageData
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.models.pretrained import CONFIG_NAME, read_kind
+from rasterwise.tokenizers.image import ImageTokenizer
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.autoregressive import Decode, codes_task, images_task
@@ -81,13 +82,15 @@ def _images_task(options: TrainPixel[Any], images: ImageData, device: torch.devi
     return images_task(model_of(config), tokenizer.to(device), images, label_dropout=options.label_dropout)
 
 
-def tokenizer_for(options: TrainPixel[Any], images: ImageData) -> Any:
+def tokenizer_for(options: TrainPixel[Any], images: ImageData) -> ImageTokenizer:
     """The pixel tokenizer that the flags ask for, or a palette fitted to the training images."""
     if options.palette:
         if options.levels != TrainPixel.levels or options.dynamic:
             raise InputError("--palette takes the place of --levels and --dynamic; give one or the other")
         config = PaletteConfig(colours=options.palette, channels=images.shape[0])
-        tokenizer: Any = _palette_of_run(options, config) or PaletteTokenizer(config).fit(images.train)
+        tokenizer: ImageTokenizer = _palette_of_run(options, config) or PaletteTokenizer(config).fit(
+            images.train
+        )
     else:
         tokenizer = PixelTokenizer(PixelTokenizerConfig(options.levels, options.dynamic))
     tokenizer.trained_on = dataclasses.asdict(options.data)

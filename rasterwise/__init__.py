@@ -36,7 +36,7 @@ _MODULES = {
         "RowLSTM",
         "RowLSTMConfig",
     ),
-    "stage1_vqvae": ("VQVAE", "VQVAEConfig"),
+    "stage1_vqvae": ("VQVAE", "FSQConfig", "VQVAEConfig", "VectorQuantizerConfig"),
     "stage2_prior": ("TransformerPrior", "TransformerPriorConfig"),
     "pipeline.image_pipeline": ("ImagePipeline",),
 }

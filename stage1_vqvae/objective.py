@@ -8,19 +8,19 @@ import torch.nn.functional as F
 from rasterwise.data.splits import Batch
 from rasterwise.training.objective import Losses, Objective
 from stage1_vqvae.reconstruction import Reconstruction, to_unit
-from stage1_vqvae.tokenizers.vqvae import VQVAE
+from stage1_vqvae.tokenizers.learned import LearnedTokenizer
 
 
-class VQVAEObjective(Objective):
-    """Reconstruction error plus commitment.
+class LearnedTokenizerObjective(Objective):
+    """The error of the reconstruction plus the quantizer's auxiliary loss.
 
     Args:
-        model: The VQ-VAE; its configuration says which error.
+        model: The tokenizer; its configuration says which error.
     """
 
-    model: VQVAE
+    model: LearnedTokenizer
 
-    def __init__(self, model: VQVAE) -> None:
+    def __init__(self, model: LearnedTokenizer) -> None:
         super().__init__()
         self.model = model
         self.criterion = "mse" if model.config.likelihood == "mse" else "reconstruction_bits_per_dim"
@@ -34,7 +34,7 @@ class VQVAEObjective(Objective):
         if reconstruction.log_scale is None:
             error = F.mse_loss(reconstruction.mean, target)
         else:
-            error = self.model.reconstruction_nats(images, reconstruction).mean() / images[0].numel()
+            error = reconstruction.nats(images).mean() / images[0].numel()
             shown["reconstruction_nats_per_dim"] = error.detach()
-        shown["commitment"] = reconstruction.commitment_loss.detach()
-        return Losses(error + reconstruction.commitment_loss, shown)
+        shown["auxiliary_loss"] = reconstruction.auxiliary_loss.detach()
+        return Losses(error + reconstruction.auxiliary_loss, shown)

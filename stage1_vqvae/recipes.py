@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rasterwise.data.config import DataConfig
 from rasterwise.training.config import TrainingConfig
+from stage1_vqvae.quantizers.vector import VectorQuantizerConfig
 from stage1_vqvae.tokenizers.vqvae import VQVAEConfig
 from stage1_vqvae.train import TrainVQVAE
 
@@ -15,7 +16,9 @@ def vqvae_recipe(output: Path) -> TrainVQVAE:
     return TrainVQVAE(
         output=output,
         data=DataConfig(dataset="digits"),
-        model=VQVAEConfig(factor=2, codebook_size=64, code_width=16, width=64, blocks=2),
+        model=VQVAEConfig(
+            factor=2, width=64, blocks=2, quantizer=VectorQuantizerConfig(codebook_size=64, code_width=16)
+        ),
         training=TrainingConfig(
             steps=900, batch_size=128, learning_rate=2e-3, ema_decay=0.99, evaluate_every=300
         ),

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from rasterwise.command_line.options import TrainingOptions, in_order
-from rasterwise.command_line.run import run_command
+from rasterwise.command_line.run import USER_ERROR, run_command, split_word
 from rasterwise.command_line.training import read_images, run_training
 from rasterwise.data.augmentation import Augmentation, augmented
 from rasterwise.data.config import DataConfig
+from rasterwise.errors import InputError
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.config import TrainingConfig
 from rasterwise.training.objective import TrainingTask
-from stage1_vqvae.evaluation import evaluate_vqvae, reconstruction_image
-from stage1_vqvae.objective import VQVAEObjective
+from stage1_vqvae.evaluation import evaluate_tokenizer, reconstruction_image
+from stage1_vqvae.objective import LearnedTokenizerObjective
+from stage1_vqvae.quantizers.table import DEFAULT_QUANTIZER, QUANTIZERS
 from stage1_vqvae.tokenizers.vqvae import VQVAE, VQVAEConfig
 
 COMMAND = "train vqvae"
@@ -34,7 +36,7 @@ class TrainVQVAE(TrainingOptions):
         output: The run's folder; its model/ is the trained VQ-VAE.
         data: The images.
         augmentation: How training images are changed at random.
-        model: The VQ-VAE.
+        model: The VQ-VAE; --quantizer NAME chooses its quantizer.
         training: How it is trained.
     """
 
@@ -57,9 +59,9 @@ def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:
     model.trained_on = dataclasses.asdict(options.data)
     shown = next(iter(data.test.ordered(32))).values
     task = TrainingTask(
-        VQVAEObjective(model),
+        LearnedTokenizerObjective(model),
         augmented(data.train, options.augmentation),
-        evaluate=lambda model, accelerator: evaluate_vqvae(model, data.test, accelerator),
+        evaluate=lambda model, accelerator: evaluate_tokenizer(model, data.test, data.shape, accelerator),
         draw=lambda model: reconstruction_image(model, shown),
         card=f"Trained on `{options.data.dataset}`, images {'×'.join(map(str, data.shape))}.",
     )
@@ -73,8 +75,24 @@ def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
-    """The command."""
-    return run_command(train_vqvae, TrainVQVAE, arguments, program, resumes=COMMAND)
+    """Run the command with the flags of the quantizer that --quantizer names."""
+    name, rest = split_word(sys.argv[1:] if arguments is None else arguments, "--quantizer")
+    if name is not None and name not in QUANTIZERS:
+        known = ", ".join(QUANTIZERS)
+        print(f"rasterwise: --quantizer is {name!r}, expected one of {known}", file=sys.stderr)
+        return USER_ERROR
+
+    def command(options: TrainVQVAE) -> dict[str, Any]:
+        found = options.model.quantizer.kind
+        if name not in (None, found):
+            raise InputError(
+                f"--quantizer is {name!r}, but the run in {options.output} has {found!r}; leave --quantizer out"
+            )
+        return train_vqvae(options)
+
+    default = TrainVQVAE(model=VQVAEConfig(quantizer=QUANTIZERS[name or DEFAULT_QUANTIZER]()))
+    shown = f"{program or 'python -m stage1_vqvae.train'} [--quantizer {{{','.join(QUANTIZERS)}}}]"
+    return run_command(command, TrainVQVAE, rest, shown, default=default, resumes=COMMAND)
 
 
 if __name__ == "__main__":

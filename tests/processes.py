@@ -27,8 +27,9 @@ from rasterwise.training.likelihood import LikelihoodObjective, evaluate_likelih
 from rasterwise.training.loop import train
 from rasterwise.training.objective import Objective, TrainingTask
 from rasterwise.training.run.run_folder import RunFolder
-from stage1_vqvae import VQVAE, VQVAEConfig
-from stage1_vqvae.objective import VQVAEObjective
+from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae.objective import LearnedTokenizerObjective
+from stage1_vqvae.quantizers.vector import VectorQuantizer
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.autoregressive_suite import random_symbols
 
@@ -40,15 +41,15 @@ def vqvae() -> Objective:
     """A VQ-VAE whose codebook is started by hand: k-means draws its first means, from what each process sees."""
     config = VQVAEConfig(
         factor=2,
-        codebook_size=8,
-        code_width=4,
+        quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4, dead_code_threshold=0),
         width=16,
         blocks=1,
-        dead_code_threshold=0,
         likelihood="logistic",
     )
-    objective = VQVAEObjective(VQVAE(config))
-    codebook = objective.model.quantizer.codebook._codebook
+    objective = LearnedTokenizerObjective(VQVAE(config))
+    quantizer = objective.model.quantizer
+    assert isinstance(quantizer, VectorQuantizer)
+    codebook = quantizer.codebook._codebook
     codebook.embed.data.normal_()
     codebook.embed_avg.copy_(codebook.embed)
     codebook.cluster_size.fill_(1)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from pipeline.evaluation.pipeline import evaluate_pipeline, evaluate_tokenizer
+from pipeline.evaluation.pipeline import evaluate_pipeline, evaluate_reconstruction
 from pipeline.image_pipeline import ImagePipeline
 from pipeline.models import open_tokenizer
 from rasterwise.command_line.run import run_command
@@ -48,14 +48,14 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     folder = local_folder(options.source)
     whole = (folder / "tokenizer").is_dir()
     pipeline = ImagePipeline.from_pretrained(folder) if whole else None
-    tokenizer: Any = pipeline.tokenizer if pipeline else open_tokenizer(folder)
+    tokenizer = pipeline.tokenizer if pipeline else open_tokenizer(folder)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     (pipeline or tokenizer).to(accelerator.device)
     with Progress("reading images", "image", shown=accelerator.is_main_process) as progress:
         data = open_images(same_data(options.data, tokenizer.trained_on), progress)
     tokenizer.grid(*data.shape)
     if pipeline is None:
-        report: dict[str, Any] = evaluate_tokenizer(tokenizer, data.test, options.batch_size)
+        report: dict[str, Any] = evaluate_reconstruction(tokenizer, data, options.batch_size)
     else:
         report = evaluate_pipeline(
             pipeline, data, samples=options.samples, seed=options.seed, batch_size=options.batch_size

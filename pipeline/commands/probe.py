@@ -56,7 +56,7 @@ def probe(options: ProbeCommand) -> dict[str, Any]:
     if torch.cuda.is_available():
         pipeline.to("cuda")
     with Progress("reading images", "image") as progress:
-        data = open_images(same_data(options.data, pipeline.tokenizer.trained_on), progress)  # type: ignore[attr-defined]
+        data = open_images(same_data(options.data, pipeline.tokenizer.trained_on), progress)
     with Progress("probing", "image") as progress:
         report = probe_layers(
             pipeline.model,

@@ -50,8 +50,8 @@ def reconstruct(options: Reconstruct) -> dict[str, Any]:
     _check_output(options.output, image=True)
     folder = local_folder(options.source)
     tokenizer = open_tokenizer(folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder)
-    colour: Colour = "grey" if getattr(tokenizer.config, "channels", 3) == 1 else "rgb"
-    factor = getattr(tokenizer.config, "factor", 1)
+    colour: Colour = "grey" if tokenizer.channels == 1 else "rgb"
+    factor = tokenizer.factor
     opened = [open_image(path) for path in options.images]
     if not opened:
         raise InputError("no images were named; give one file or more")

@@ -16,20 +16,21 @@ from rasterwise.errors import InputError
 from rasterwise.measure.metrics import histogram_entropy_nats
 from rasterwise.progress import Progress
 from rasterwise.symbols.likelihoods import bits_per_dim
+from rasterwise.tokenizers.image import ImageTokenizer
 from rasterwise.training.likelihood import evaluate_likelihood
-from stage1_vqvae import VQVAE
-from stage1_vqvae.evaluation import evaluate_vqvae
+from stage1_vqvae.evaluation import evaluate_tokenizer
 
 
-def evaluate_tokenizer(tokenizer: Any, split: Split, batch_size: int = 128) -> dict[str, float]:
-    """Reconstruction and codebook metrics of a VQ-VAE; see ``evaluate_vqvae``."""
-    if not isinstance(tokenizer, VQVAE):
+def evaluate_reconstruction(
+    tokenizer: ImageTokenizer, data: ImageData, batch_size: int = 128
+) -> dict[str, float]:
+    """Reconstruction and codebook metrics of a learned tokenizer; see ``evaluate_tokenizer``."""
+    if tokenizer.symbols != "codes":
         raise InputError(
             f"a tokenizer of kind {tokenizer.kind!r} has no reconstruction to measure; give a VQ-VAE"
         )
-    return evaluate_vqvae(
-        tokenizer, split, Accelerator(cpu=tokenizer.device.type == "cpu"), batch_size=batch_size
-    )
+    accelerator = Accelerator(cpu=tokenizer.device.type == "cpu")
+    return evaluate_tokenizer(tokenizer, data.test, data.shape, accelerator, batch_size=batch_size)
 
 
 def evaluate_pipeline(
@@ -53,7 +54,7 @@ def evaluate_pipeline(
         What ``evaluate_likelihood`` gives: nll_nats a grid, bits_per_dim where symbols are subpixels. Over
         codes, its nats_per_symbol and accuracy are called nats_per_code and code_accuracy, beside
         code_histogram_entropy_nats (what a code costs if each is drawn by its frequency alone), and
-        ``reconstruction`` is from ``evaluate_vqvae``, with elbo_bits_per_dim under the trained prior where
+        ``reconstruction`` is from ``evaluate_tokenizer``, with elbo_bits_per_dim under the trained prior where
         the decoder is a likelihood. With classes also conditional_accuracy (share of samples at
         temperature 1 that a classifier fitted on real training images calls by their class) beside
         classifier_accuracy (its accuracy on real test images).
@@ -64,7 +65,7 @@ def evaluate_pipeline(
         model, data.test, accelerator, tokenizer=tokenizer, batch_size=batch_size
     )
     report: dict[str, Any] = {"test_images": likelihood["items"]}
-    if not isinstance(tokenizer, VQVAE):
+    if tokenizer.symbols != "codes":
         report |= {name: value for name, value in likelihood.items() if name != "items"}
     else:
         report |= {
@@ -74,7 +75,7 @@ def evaluate_pipeline(
             "code_accuracy": likelihood["accuracy"],
             "nll_nats": likelihood["nll_nats"],
         }
-        reconstruction = evaluate_tokenizer(tokenizer, data.test, batch_size)
+        reconstruction = evaluate_reconstruction(tokenizer, data, batch_size)
         if "reconstruction_bits_per_dim" in reconstruction:
             reconstruction["elbo_bits_per_dim"] = reconstruction[
                 "reconstruction_bits_per_dim"

@@ -16,8 +16,9 @@ from rasterwise.data.indexed import tensor_split
 from rasterwise.data.splits import Split
 from rasterwise.errors import InputError
 from rasterwise.files import read_json
-from rasterwise.models.pretrained import Pretrained, local_folder
+from rasterwise.models.pretrained import local_folder
 from rasterwise.symbols.grid import Grid
+from rasterwise.tokenizers.image import ImageTokenizer
 
 MAX_PIXELS = 200_000
 """Pixels that k-means looks at."""
@@ -47,7 +48,7 @@ class PaletteConfig:
             raise InputError(f"colours is {self.colours}, expected 2 or more")
 
 
-class PaletteTokenizer(Pretrained):
+class PaletteTokenizer(ImageTokenizer):
     """Pixels as indices into K colours found by k-means on the pixels of a dataset.
 
     Fitted colours are whole numbers, so a decoded image encodes to the same symbols again.
@@ -70,6 +71,7 @@ class PaletteTokenizer(Pretrained):
 
     kind = "palette"
     config_class = PaletteConfig
+    symbols = "colours"
     config: PaletteConfig
     palette: Tensor
 
@@ -140,9 +142,9 @@ class PaletteTokenizer(Pretrained):
         return tokenizer.eval()
 
     @property
-    def stochastic(self) -> bool:
-        """False: nothing is drawn in encoding."""
-        return False
+    def channels(self) -> int:
+        """Channels of a colour."""
+        return self.config.channels
 
     def grid(self, channels: int, height: int, width: int) -> Grid:
         """One symbol a pixel, whatever its channels."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +64,7 @@ class _Unfinished:
 
 
 def encode_dataset(
-    tokenizer: Any,
+    tokenizer: ImageTokenizer,
     images: ImageData,
     folder: Path,
     *,
@@ -83,7 +82,7 @@ def encode_dataset(
     neither, and how an image is changed or drawn depends on its number alone.
 
     Args:
-        tokenizer: An ImageTokenizer that can be saved (``save_pretrained``).
+        tokenizer: Turns the images into codes.
         images: What to encode.
         folder: Where to. It holds a copy of the tokenizer.
         copies: Augmented copies of each training image to encode beside the image itself. A small dataset
@@ -146,7 +145,7 @@ def _wait(accelerator: Accelerator | None) -> None:
         accelerator.wait_for_everyone()
 
 
-def _begin(tokenizer: Any, unfinished: _Unfinished, folder: Path) -> None:
+def _begin(tokenizer: ImageTokenizer, unfinished: _Unfinished, folder: Path) -> None:
     """Prepare the folder, or find in it what was begun there; InputError where it is something else."""
     if folder.exists() and (
         not folder.is_dir() or any(".pending-" not in path.name for path in folder.iterdir())
@@ -189,7 +188,7 @@ def _encoded(tokenizer: ImageTokenizer, batch: Batch, fold: int, augmentation: A
     indices, images = batch.indices.tolist(), batch.values
     if fold:
         images = augmentation(images, seed=fold, indices=indices)
-    images = images.to(getattr(tokenizer, "device", torch.device("cpu")))
+    images = images.to(tokenizer.device)
     symbols = encode_reproducibly(tokenizer, images, indices, fold)
     return Batch(symbols.flatten(1).to("cpu", torch.int32), batch.labels)
 

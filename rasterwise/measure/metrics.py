@@ -32,6 +32,9 @@ class Means:
             sums = torch.stack([value.sum(), value.square().sum(), torch.ones_like(value).sum()])
             self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._sums
+
     def reduce(self, accelerator: Accelerator) -> None:
         """Add up what all processes have counted."""
         for name in sorted(self._sums):

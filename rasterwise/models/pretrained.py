@@ -59,11 +59,28 @@ class Pretrained(nn.Module):
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the kind, the configuration and every weight: equal only for equal models."""
-        digest = hashlib.sha256(json.dumps([self.kind, dataclasses.asdict(self.config)]).encode())
+        digest = hashlib.sha256(json.dumps([self.kind, self.identity()]).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+    def identity(self) -> dict[str, Any]:
+        """What the fingerprint hashes of the configuration. It may never change for models that are saved already."""
+        return dataclasses.asdict(self.config)
+
+    @classmethod
+    def config_from_json(cls, content: dict[str, Any], where: object) -> Any:
+        """The configuration in config.json; a subclass also reads what earlier versions wrote.
+
+        Args:
+            content: The configuration as JSON.
+            where: Names it in an error.
+
+        Raises:
+            InputError: A field does not fit.
+        """
+        return from_json(cls.config_class, content, where)
 
     def checkpointed_layers(self) -> list[nn.Module]:
         """What gradient checkpointing computes twice: here every member of a ModuleList.
@@ -114,7 +131,7 @@ class Pretrained(nn.Module):
         content = read_json(folder / CONFIG_NAME)
         if content.get("kind") != cls.kind:
             raise InputError(f"{folder} holds a {content.get('kind')!r}, expected a {cls.kind!r}")
-        model = cls(from_json(cls.config_class, content.get("config", {}), folder / CONFIG_NAME))
+        model = cls(cls.config_from_json(content.get("config", {}), folder / CONFIG_NAME))
         weights = load_tensors(folder / WEIGHTS_NAME)
         try:
             model.load_state_dict(weights)

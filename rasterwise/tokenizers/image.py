@@ -1,44 +1,90 @@
-"""What turns images into a grid of symbols and back; and the tokenizer that does (almost) nothing."""
+"""What a tokenizer is: images to a grid of symbols, and back."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from abc import abstractmethod
+from dataclasses import dataclass
+from itertools import chain
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from rasterwise.models.pretrained import Pretrained
 from rasterwise.symbols.grid import Grid
 
+SymbolKind = Literal["subpixels", "colours", "codes"]
+"""What symbols stand for: the levels of subpixels, the colours of a palette, or the codes of a learned tokenizer."""
 
-@runtime_checkable
-class ImageTokenizer(Protocol):
-    """Images to a grid of symbols, and back."""
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """Images after the tokenizer.
+
+    Attributes:
+        images: uint8 ``(B, C, H, W)``.
+        symbols: What they were decoded from, int64 ``(B, C, H, W)``.
+        nats: −log p(image | symbols), float ``(B,)``; None where the tokenizer has no likelihood of images.
+    """
+
+    images: Tensor
+    symbols: Tensor
+    nats: Tensor | None = None
+
+
+class ImageTokenizer(Pretrained):
+    """Images to a grid of symbols, and back.
+
+    A subclass says what grid an image becomes and how it is encoded and decoded. Encoding and decoding take an
+    evaluation mode, which ``from_pretrained`` gives.
+
+    Attributes:
+        symbols: What its symbols stand for.
+    """
+
+    symbols: ClassVar[SymbolKind]
 
     @property
-    def fingerprint(self) -> str:
-        """Hex digest: equal only for tokenizers that give the same symbols."""
-        ...
+    def device(self) -> torch.device:
+        """The device of the weights; the CPU where there are none."""
+        weight = next(chain(self.parameters(), self.buffers()), None)
+        return torch.device("cpu") if weight is None else weight.device
 
     @property
     def stochastic(self) -> bool:
         """Whether encoding draws, so that the same image can become different symbols."""
-        ...
+        return False
 
+    @property
+    def channels(self) -> int | None:
+        """Channels of the images that it takes; None: any."""
+        return None
+
+    @property
+    def factor(self) -> int:
+        """How many times smaller the grid is than the image, each way."""
+        return 1
+
+    @abstractmethod
     def grid(self, channels: int, height: int, width: int) -> Grid:
         """The grid that images ``(channels, height, width)`` become; InputError where they cannot."""
-        ...
 
+    @abstractmethod
     def image_shape(self, grid: Grid) -> tuple[int, int, int]:
         """(channels, height, width) of the images that a grid of this tokenizer's symbols decodes to."""
-        ...
 
+    @abstractmethod
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """uint8 images ``(B, C, H, W)`` to int64 symbols; the generator is for tokenizers that draw."""
-        ...
 
+    @abstractmethod
     def decode(self, symbols: Tensor) -> Tensor:
         """int64 symbols to uint8 images ``(B, C, H, W)``."""
-        ...
+
+    def reconstruct(self, images: Tensor) -> Reconstructed:
+        """uint8 images ``(B, C, H, W)``, encoded and decoded."""
+        symbols = self.encode(images)
+        return Reconstructed(self.decode(symbols), symbols)
 
 
 def encode_reproducibly(tokenizer: ImageTokenizer, images: Tensor, indices: list[int], seed: int) -> Tensor:
@@ -47,7 +93,7 @@ def encode_reproducibly(tokenizer: ImageTokenizer, images: Tensor, indices: list
     Args:
         tokenizer: One that draws gives each image its own noise.
         images: uint8 ``(B, C, H, W)``.
-        indices: Of each image: its noise hangs on that and the seed.
+        indices: Of each image: its noise depends on that and the seed.
         seed: Of the noise.
 
     Returns:

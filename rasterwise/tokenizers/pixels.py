@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from rasterwise.errors import InputError
-from rasterwise.models.pretrained import Pretrained
 from rasterwise.symbols.grid import Grid
+from rasterwise.tokenizers.image import ImageTokenizer
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PixelTokenizerConfig:
             raise InputError(f"dynamic binarization gives 2 levels, not {self.levels}")
 
 
-class PixelTokenizer(Pretrained):
+class PixelTokenizer(ImageTokenizer):
     """Subpixels as symbols, at full depth or quantized to fewer levels.
 
     Args:
@@ -51,6 +51,7 @@ class PixelTokenizer(Pretrained):
 
     kind = "pixels"
     config_class = PixelTokenizerConfig
+    symbols = "subpixels"
     config: PixelTokenizerConfig
 
     def __init__(self, config: PixelTokenizerConfig | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from PIL import Image
@@ -15,6 +14,7 @@ from rasterwise.files import copied_folder
 from rasterwise.images import image_grid
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.symbols.condition import Condition
+from rasterwise.tokenizers.image import ImageTokenizer
 from rasterwise.training.likelihood import LikelihoodObjective, evaluate_likelihood
 from rasterwise.training.objective import TrainingTask
 
@@ -44,13 +44,13 @@ def codes_task(
 
 
 def images_task(
-    model: AutoregressiveModel, tokenizer: Any, images: ImageData, *, label_dropout: float
+    model: AutoregressiveModel, tokenizer: ImageTokenizer, images: ImageData, *, label_dropout: float
 ) -> TrainingTask:
     """Any autoregressive model on images that are tokenized as they come.
 
     Args:
         model: Built for the tokenizer's grid of these images.
-        tokenizer: An ImageTokenizer that can be saved, on the device to train on; it goes into the run.
+        tokenizer: Turns images into symbols; on the device to train on; it goes into the run.
         images: What to train on.
         label_dropout: See ``LikelihoodObjective``.
     """

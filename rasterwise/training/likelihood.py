@@ -14,7 +14,6 @@ from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.symbols.condition import UNCONDITIONED, Condition
 from rasterwise.symbols.likelihoods import bits_per_dim, categorical_log_prob
 from rasterwise.tokenizers.image import ImageTokenizer, encode_reproducibly
-from rasterwise.tokenizers.pixels import PixelTokenizer
 from rasterwise.training.objective import Losses, Objective
 
 
@@ -110,6 +109,6 @@ def evaluate_likelihood(
         "accuracy": means.mean("accuracy"),
         "items": means.count("nll_nats"),
     }
-    if isinstance(tokenizer, PixelTokenizer):
+    if tokenizer is not None and tokenizer.symbols == "subpixels":
         metrics["bits_per_dim"] = bits_per_dim(nll_nats, grid.size)
     return metrics

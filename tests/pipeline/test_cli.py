@@ -140,7 +140,7 @@ def test_dry_run(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert not any(tmp_path.iterdir())
     before = {path: path.stat().st_mtime_ns for path in chain.vqvae.rglob("*")}
     resumed = succeeded(capsys, "train", "vqvae", "--resume", chain.vqvae, "--dry-run")
-    assert resumed["configuration"]["model"]["codebook_size"] == 16  # type: ignore[index]
+    assert resumed["configuration"]["model"]["quantizer"]["codebook_size"] == 16  # type: ignore[index]
     assert {path: path.stat().st_mtime_ns for path in chain.vqvae.rglob("*")} == before
     trained = json.loads((chain.vqvae / "report.json").read_text())
     assert resumed["parameters"] == trained["parameters"]

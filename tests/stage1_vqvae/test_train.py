@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,29 +13,37 @@ from accelerate import Accelerator
 
 from rasterwise.data.indexed import tensor_split
 from rasterwise.measure.metrics import psnr_db
-from stage1_vqvae import VQVAE, VQVAEConfig
-from stage1_vqvae.evaluation import evaluate_vqvae
+from stage1_vqvae import VQVAE, FSQConfig, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae.evaluation import evaluate_tokenizer
 from stage1_vqvae.train import main
 from tests.conftest import TINY_VQVAE
+
+TINY = [flag for flag in TINY_VQVAE if not flag.startswith("--code")]
 
 
 def test_evaluation_counts_every_image_once() -> None:
     """Whatever the batch size; the error is pooled and the histogram is of all codes."""
     images = torch.randint(256, (21, 1, 8, 8), dtype=torch.uint8)
     model = VQVAE(
-        VQVAEConfig(factor=2, codebook_size=8, code_width=4, width=16, blocks=1, likelihood="logistic")
+        VQVAEConfig(
+            factor=2,
+            quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4),
+            width=16,
+            blocks=1,
+            likelihood="logistic",
+        )
     )
     model(images)
     model.eval()
-    whole = evaluate_vqvae(model, tensor_split(images), Accelerator(cpu=True), batch_size=21)
-    parts = evaluate_vqvae(model, tensor_split(images), Accelerator(cpu=True), batch_size=4)
+    whole = evaluate_tokenizer(model, tensor_split(images), (1, 8, 8), Accelerator(cpu=True), batch_size=21)
+    parts = evaluate_tokenizer(model, tensor_split(images), (1, 8, 8), Accelerator(cpu=True), batch_size=4)
     assert parts == pytest.approx(whole, rel=1e-5)
     with torch.no_grad():
         reconstruction = model(images)
     mse = (reconstruction.images.double() - images.double()).square().mean().item()
     counts = torch.bincount(reconstruction.codes.flatten(), minlength=8).double()
     entropy = torch.special.entr(counts / counts.sum()).sum().item()
-    nats = model.reconstruction_nats(images, reconstruction).mean().item()
+    nats = reconstruction.nats(images).mean().item()
     assert whole["items"] == 21
     assert whole["psnr_db"] == pytest.approx(psnr_db(mse))
     assert whole["codebook_perplexity"] == pytest.approx(math.exp(entropy))
@@ -86,3 +95,31 @@ def test_resume_takes_the_configuration_from_the_run(tmp_path, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["output"] == str(run)
     for name in ("model/model.safetensors", "checkpoints/step-00000012/state.safetensors", "metrics.jsonl"):
         assert (run / name).read_bytes() == (whole / name).read_bytes()
+
+
+def status(arguments: list[str]) -> int:
+    """The command's exit status, also where its flags could not be read."""
+    try:
+        return main(arguments)
+    except SystemExit as error:
+        return int(error.code or 0)
+
+
+def test_quantizer_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--quantizer chooses whose flags there are; levels that make other codes, and other names, are refused."""
+    command = ["--quantizer=fsq", *TINY, f"--output={tmp_path / 'run'}", "--json"]
+    assert status([*command, "--levels", "5", "4", "--codebook-size=16"]) == 2
+    assert "codebook_size is 16, but levels 5 4 make 20" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert main([*command, "--levels", "5", "4", "--codebook-size=20"]) == 0
+    capsys.readouterr()
+    assert VQVAE.from_pretrained(tmp_path / "run").config.quantizer == FSQConfig(
+        levels=(5, 4), codebook_size=20
+    )
+    assert main([f"--resume={tmp_path / 'run'}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 12
+    assert main([f"--resume={tmp_path / 'run'}", "--quantizer=ema"]) == 2
+    assert "--quantizer is 'ema', but the run in" in capsys.readouterr().err
+    assert main(["--quantizer=cubes"]) == 2
+    assert "--quantizer is 'cubes', expected one of ema, fsq" in capsys.readouterr().err
+    assert status([*command, "--code-width=4"]) == 2

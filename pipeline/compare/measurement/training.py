@@ -33,12 +33,13 @@ from rasterwise.measure.timing import chosen_device
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.models.pretrained import CONFIG_NAME
 from rasterwise.progress import Progress
+from rasterwise.tokenizers.image import ImageTokenizer
 from rasterwise.tokenizers.pixels import PixelTokenizer
 from rasterwise.training.config import TrainingConfig
 from rasterwise.training.likelihood import LikelihoodObjective, evaluate_likelihood
 from stage1_vqvae import VQVAE
-from stage1_vqvae.evaluation import evaluate_vqvae
-from stage1_vqvae.objective import VQVAEObjective
+from stage1_vqvae.evaluation import evaluate_tokenizer
+from stage1_vqvae.objective import LearnedTokenizerObjective
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def train_cell(cell: Cell, settings: Settings, images: ImageData, folder: Path) 
     return TrainedCell(_pipeline(vqvae, stage).to(device), stages)
 
 
-def pixel_tokenizer(cell: Cell, images: ImageData, folder: Path) -> Any:
+def pixel_tokenizer(cell: Cell, images: ImageData, folder: Path) -> ImageTokenizer:
     """Subpixels at full depth, or ImageGPT's palette, fitted to the training images once."""
     if FAMILIES[cell.family].symbols == "subpixels":
         return PixelTokenizer()
@@ -124,16 +125,18 @@ def vqvae_stage(cell: Cell, folder: Path, split: Split, images: ImageData, train
     config = vqvae_config(images.shape[0], cell.resolution)
     return Stage(
         folder,
-        lambda: VQVAEObjective(VQVAE(config)),
+        lambda: LearnedTokenizerObjective(VQVAE(config)),
         split,
-        lambda model, accelerator: evaluate_vqvae(model, images.test, accelerator, batch_size=16),
+        lambda model, accelerator: evaluate_tokenizer(
+            model, images.test, images.shape, accelerator, batch_size=16
+        ),
         training,
     )
 
 
 def model_stage(
     cell: Cell,
-    tokenizer: Any,
+    tokenizer: ImageTokenizer,
     folder: Path,
     split: Split,
     data: ImageData,
@@ -156,7 +159,7 @@ def model_stage(
     config = dataclasses.replace(
         FAMILIES[cell.family].config(grid, cell.size), tokenizer=tokenizer.fingerprint
     )
-    model_class = next(one for one in model_classes().values() if one.config_class is type(config))  # type: ignore[attr-defined]
+    model_class = next(one for one in model_classes().values() if one.config_class is type(config))
     build = cast(Callable[[Any], AutoregressiveModel], model_class)
     reading = None if encoded else tokenizer
     batch = score_batch(max(grid.height, grid.width))
@@ -170,5 +173,5 @@ def model_stage(
     return Stage(folder, objective, split, evaluate, training)
 
 
-def _pipeline(tokenizer: Any, stage: Stage) -> ImagePipeline:
-    return ImagePipeline(tokenizer, cast(AutoregressiveModel, open_model(stage.folder / "run")))
+def _pipeline(tokenizer: ImageTokenizer, stage: Stage) -> ImagePipeline:
+    return ImagePipeline(tokenizer, open_model(stage.folder / "run"))

@@ -18,8 +18,8 @@ from pixel_baselines import (
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveConfig
 from rasterwise.symbols.grid import Grid
-from stage1_vqvae import VQVAEConfig
-from stage1_vqvae.tokenizers.vqvae import FACTORS
+from stage1_vqvae import VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae.tokenizers.learned import FACTORS
 from stage2_prior import TransformerPriorConfig
 
 Symbols = Literal["subpixels", "palette", "codes"]
@@ -140,11 +140,15 @@ def vqvae_config(channels: int, resolution: int) -> VQVAEConfig:
     return VQVAEConfig(
         channels=channels,
         factor=factor,
-        codebook_size=256 if channels == 3 else 64,
-        code_width=32,
+        quantizer=VectorQuantizerConfig(codebook_size=code_count(channels), code_width=32),
         width=64,
         likelihood="logistic",
     )
+
+
+def code_count(channels: int) -> int:
+    """Codes in the VQ-VAE's codebook."""
+    return 256 if channels == 3 else 64
 
 
 def palette_colours(channels: int) -> int:
@@ -171,7 +175,7 @@ def symbol_grid(cell: Cell, channels: int) -> Grid:
             f"{cell.family} cannot take resolution {side}, which its VQ-VAE's factor {config.factor} does not "
             f"divide; {side // config.factor * config.factor or config.factor} would do"
         )
-    return Grid(1, side // config.factor, side // config.factor, config.codebook_size)
+    return Grid(1, side // config.factor, side // config.factor, code_count(channels))
 
 
 def check_cell(cell: Cell, channels: int) -> None:

@@ -12,9 +12,11 @@ import torch
 from rasterwise.errors import InputError
 from rasterwise.models.pretrained import CONFIG_NAME, WEIGHTS_NAME
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
-from stage1_vqvae import VQVAE, VQVAEConfig
+from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
 
-SMALL = VQVAEConfig(factor=2, codebook_size=8, code_width=4, width=16, blocks=1)
+SMALL = VQVAEConfig(
+    factor=2, quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4), width=16, blocks=1
+)
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_another_kind_is_refused(saved: Path) -> None:
 def test_weights_of_another_size_are_refused(saved: Path) -> None:
     """A configuration that was edited by hand."""
     content = json.loads((saved / CONFIG_NAME).read_text())
-    content["config"]["code_width"] = 8
+    content["config"]["quantizer"]["code_width"] = 8
     (saved / CONFIG_NAME).write_text(json.dumps(content))
     with pytest.raises(InputError, match="does not fit"):
         VQVAE.from_pretrained(saved)

@@ -18,7 +18,7 @@ from torch import nn
 
 from rasterwise.errors import InputError
 from rasterwise.training.checkpoints import Best, Checkpoints, Start, write_manifest
-from stage1_vqvae import VQVAE, VQVAEConfig
+from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
 
 FILES = ("manifest.json", "state.safetensors", "step.json")
 
@@ -218,9 +218,11 @@ def _torch_file(folder: Path) -> bytes:
 
 def test_a_model_opens_without_a_look_at_the_pickles_beside_it(tmp_path: Path, opened: list[str]) -> None:
     """A model folder with every file that other libraries would load: only ours are read."""
-    VQVAE(VQVAEConfig(factor=2, codebook_size=8, code_width=4, width=16, blocks=1)).save_pretrained(
-        tmp_path / "model"
-    )
+    VQVAE(
+        VQVAEConfig(
+            factor=2, quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4), width=16, blocks=1
+        )
+    ).save_pretrained(tmp_path / "model")
     for name in ("pytorch_model.bin", "model.pt", "model.pkl", "training_args.bin", "state.pth"):
         shutil.copy(_planted(tmp_path), tmp_path / "model" / name)
     opened.clear()

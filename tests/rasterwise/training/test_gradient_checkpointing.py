@@ -30,8 +30,8 @@ from rasterwise.training.dry_run import costs_of
 from rasterwise.training.gradient_checkpointing import checkpoint_layers
 from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.objective import Objective
-from stage1_vqvae import VQVAE, VQVAEConfig
-from stage1_vqvae.objective import VQVAEObjective
+from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.autoregressive_suite import random_symbols
 from tests.rasterwise.training.test_loop import SHORT, assert_same_end, prior_objective, replace, run_training
@@ -46,7 +46,9 @@ MODELS = {
     "pixelcnn-pp": lambda: PixelCNNPP(PixelCNNPPConfig(**DATA, width=8, blocks=1, dropout=0.5)),
     "row-lstm": lambda: RowLSTM(RowLSTMConfig(**DATA, width=8, depth=3)),
     "diagonal-bilstm": lambda: DiagonalBiLSTM(DiagonalBiLSTMConfig(**DATA, width=8, depth=3)),
-    "vqvae": lambda: VQVAE(VQVAEConfig(factor=2, codebook_size=8, code_width=4, width=16)),
+    "vqvae": lambda: VQVAE(
+        VQVAEConfig(factor=2, quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4), width=16)
+    ),
 }
 
 
@@ -55,7 +57,9 @@ def built(name: str, dtype: torch.dtype) -> tuple[Objective, Batch]:
     model = MODELS[name]().to(dtype)  # type: ignore[no-untyped-call]
     labels = torch.tensor([0, 1, 0])
     if name == "vqvae":
-        return VQVAEObjective(model), Batch(torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8), labels)
+        return LearnedTokenizerObjective(model), Batch(
+            torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8), labels
+        )
     return LikelihoodObjective(model, label_dropout=0.5), Batch(random_symbols(GRID, 3), labels)
 
 

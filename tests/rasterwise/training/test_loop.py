@@ -29,8 +29,8 @@ from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.loop import train
 from rasterwise.training.objective import Losses, Objective, TrainingTask
 from rasterwise.training.run.run_folder import RunFolder
-from stage1_vqvae import VQVAE, VQVAEConfig
-from stage1_vqvae.objective import VQVAEObjective
+from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.autoregressive_suite import random_symbols
 
@@ -46,10 +46,16 @@ def prior_objective() -> LikelihoodObjective:
     return LikelihoodObjective(TransformerPrior(config), label_dropout=0.5)
 
 
-def vqvae_objective() -> VQVAEObjective:
+def vqvae_objective() -> LearnedTokenizerObjective:
     """More codes than a batch can use, so that some are renewed at every step."""
     torch.manual_seed(0)
-    return VQVAEObjective(VQVAE(VQVAEConfig(factor=2, codebook_size=80, code_width=4, width=16, blocks=1)))
+    return LearnedTokenizerObjective(
+        VQVAE(
+            VQVAEConfig(
+                factor=2, quantizer=VectorQuantizerConfig(codebook_size=80, code_width=4), width=16, blocks=1
+            )
+        )
+    )
 
 
 def gated_objective() -> LikelihoodObjective:
@@ -72,7 +78,7 @@ OBJECTIVES = [prior_objective, vqvae_objective, gated_objective, pixelcnn_pp_obj
 
 def data_for(objective: Objective) -> tuple[Tensor, Tensor]:
     labels = torch.arange(11) % 2
-    if isinstance(objective, VQVAEObjective) or isinstance(objective.model, GatedPixelCNN):
+    if isinstance(objective, LearnedTokenizerObjective) or isinstance(objective.model, GatedPixelCNN):
         return torch.randint(
             256, (11, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
         ), labels

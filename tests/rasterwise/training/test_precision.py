@@ -21,8 +21,8 @@ from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.loop import train
 from rasterwise.training.objective import Objective, TrainingTask
 from rasterwise.training.run.run_folder import RunFolder
-from stage1_vqvae import VQVAE, VQVAEConfig
-from stage1_vqvae.objective import VQVAEObjective
+from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.autoregressive_suite import random_symbols
 from tests.rasterwise.training.test_loop import (
@@ -56,8 +56,10 @@ def small_objectives(stage: str) -> Objective:
     """One of each stage that can learn a batch by heart: no dropout, and nothing else is drawn anew."""
     torch.manual_seed(0)
     if stage == "vqvae":
-        config = VQVAEConfig(factor=2, codebook_size=16, code_width=4, width=16, blocks=1)
-        return VQVAEObjective(VQVAE(config))
+        config = VQVAEConfig(
+            factor=2, quantizer=VectorQuantizerConfig(codebook_size=16, code_width=4), width=16, blocks=1
+        )
+        return LearnedTokenizerObjective(VQVAE(config))
     model: AutoregressiveModel
     if stage == "prior":
         model = TransformerPrior(

@@ -1,0 +1,145 @@
+"""What a learned tokenizer is: an encoder, a quantizer and a decoder."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from torch import Tensor, nn
+
+from rasterwise.errors import InputError
+from rasterwise.symbols.grid import Grid
+from rasterwise.tokenizers.image import ImageTokenizer, Reconstructed
+from stage1_vqvae.quantizers.quantizer import Quantizer
+from stage1_vqvae.quantizers.table import AnyQuantizerConfig
+from stage1_vqvae.quantizers.vector import VectorQuantizerConfig
+from stage1_vqvae.reconstruction import Reconstruction, to_levels, to_unit
+
+FACTORS = (2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class LearnedTokenizerConfig:
+    """What every learned tokenizer has.
+
+    Attributes:
+        channels: Of the images: 1 or 3; the data decide.
+        factor: How many times smaller the code grid is than the image, each way: 2, 4, 8 or 16.
+        quantizer: How latents become codes; --quantizer NAME chooses which.
+        likelihood: What the decoder is trained for: "mse", the squared error, or "logistic", a discretized
+            logistic a subpixel, which gives the image's ELBO in bits/dim.
+    """
+
+    channels: Annotated[int, tyro.conf.Suppress] = 1
+    factor: Literal[2, 4, 8, 16] = 4
+    quantizer: tyro.conf.AvoidSubcommands[AnyQuantizerConfig] = field(default_factory=VectorQuantizerConfig)
+    likelihood: Literal["mse", "logistic"] = "mse"
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise InputError(f"channels is {self.channels}, expected 1 or 3")
+        if self.factor not in FACTORS:
+            raise InputError(f"factor is {self.factor}, expected one of {FACTORS}")
+
+    @property
+    def outputs(self) -> int:
+        """Channels that the decoder gives: a mean a subpixel, and a scale where the likelihood has one."""
+        return self.channels * (2 if self.likelihood == "logistic" else 1)
+
+
+class LearnedTokenizer(ImageTokenizer):
+    """An autoencoder with a quantizer in its middle, and the tokenizer that it is once trained.
+
+    A subclass builds the three parts from its configuration, its only constructor argument.
+
+    Args:
+        config: What the parts were built from.
+        encoder: Images float ``(B, C, H, W)`` in [-1, 1] to latents ``(B, quantizer.latent_width, H/f, W/f)``.
+        quantizer: Latents to codes and back.
+        decoder: Latents ``(B, quantizer.code_width, h, w)`` to ``(B, config.outputs, h·f, w·f)``.
+    """
+
+    symbols = "codes"
+    config: LearnedTokenizerConfig
+
+    def __init__(
+        self, config: LearnedTokenizerConfig, encoder: nn.Module, quantizer: Quantizer, decoder: nn.Module
+    ) -> None:
+        super().__init__(config)
+        self.encoder = encoder
+        self.quantizer = quantizer
+        self.decoder = decoder
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images that it was built for."""
+        return self.config.channels
+
+    @property
+    def factor(self) -> int:
+        """How many times smaller the code grid is than the image, each way."""
+        return self.config.factor
+
+    def checkpointed_layers(self) -> list[nn.Module]:
+        """Both networks, but not the quantizer, which may learn as it computes."""
+        return [self.encoder, self.decoder]
+
+    def grid(self, channels: int, height: int, width: int) -> Grid:
+        """The code grid of images ``(channels, height, width)``.
+
+        Raises:
+            InputError: The factor does not divide the size, or the channels are not this tokenizer's.
+        """
+        factor = self.factor
+        if channels != self.channels:
+            raise InputError(
+                f"images have {channels} channels, this {self.kind} was built for {self.channels}"
+            )
+        if height % factor or width % factor:
+            raise InputError(
+                f"images are {height}×{width}, which factor {factor} does not divide; "
+                f"resize them (--size {math.ceil(max(height, width) / factor) * factor}, say)"
+            )
+        return Grid(self.quantizer.depth, height // factor, width // factor, self.quantizer.codebook_size)
+
+    def image_shape(self, grid: Grid) -> tuple[int, int, int]:
+        """(channels, height, width) of the images that a code grid decodes to."""
+        return self.channels, grid.height * self.factor, grid.width * self.factor
+
+    def forward(self, images: Tensor, *, more_to_come: bool = False) -> Reconstruction:
+        """Encode, quantize and decode uint8 images ``(B, C, H, W)``; for ``more_to_come`` see ``Quantizer``."""
+        self.grid(*images.shape[1:])
+        latents = self.encoder(to_unit(images, self.encoder))
+        quantized = self.quantizer(latents, more_to_come=more_to_come)
+        mean, log_scale = self._decode(quantized.latents)
+        return Reconstruction(mean, log_scale, quantized.codes, quantized.auxiliary_loss)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """uint8 images ``(B, C, H, W)`` to codes, int64 ``(B, depth, H/f, W/f)``. Nothing is drawn."""
+        self.grid(*images.shape[1:])
+        return self.quantizer(self.encoder(to_unit(images, self.encoder))).codes
+
+    @torch.no_grad()
+    def decode(self, symbols: Tensor) -> Tensor:
+        """Codes int64 ``(B, depth, h, w)`` to uint8 images ``(B, C, h·f, w·f)``: the mean of the likelihood."""
+        return to_levels(self._decode(self.quantizer.lookup(symbols))[0])
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Reconstructed:
+        """uint8 images ``(B, C, H, W)`` in one pass, with −log p(image | codes) where the likelihood has one."""
+        reconstruction = self(images)
+        nats = None if reconstruction.log_scale is None else reconstruction.nats(images)
+        return Reconstructed(reconstruction.images, reconstruction.codes, nats)
+
+    def _decode(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
+        outputs = self.decoder(latents)
+        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
+        if self.config.likelihood == "mse":
+            return outputs, None
+        mean, log_scale = outputs.chunk(2, dim=1)
+        # A scale far below a bin's width adds nothing but steep gradients (PixelCNN++ bounds it alike).
+        return mean, (log_scale - 2).clamp(min=-7)
