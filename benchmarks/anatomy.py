@@ -1,4 +1,4 @@
-"""What the time of a sampled site is made of, beside the least that it could take."""
+"""What the time of a sampled symbol is made of, and the least that it could take."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ BATCHED_PRODUCTS = {"aten::bmm", "aten::baddbmm", "aten::baddbmm_"}
 
 @dataclass(frozen=True)
 class AnatomyBenchmark:
-    """Profile a stretch in the middle of the cached walk on a CPU; print a Markdown table and write JSON.
+    """Profile some rows in the middle of cached decoding on a CPU; print a Markdown table and write JSON.
 
-    The shares are of the profiler's self times; the milliseconds are of the same stretch without the profiler.
+    The shares are of the profiler's self times; the milliseconds are of the same rows without the profiler.
 
     Attributes:
         models: Which.
         batch_size: Images sampled at once.
-        rows: Rows of the grid in the stretch.
+        rows: How many rows are profiled.
         threads: CPU threads of torch; 0 for torch's own choice.
         size: stated, or tiny to see that the benchmark works: its figures mean nothing.
         output: The JSON file, written as the benchmark goes.
@@ -76,22 +76,22 @@ def benchmark_anatomy(options: AnatomyBenchmark) -> dict[str, Any]:
 
 
 def measure_anatomy(name: SampledName, options: AnatomyBenchmark) -> Cell:
-    """Take the walk of one model apart; in this process."""
+    """Profile the decoding of one model; in this process."""
     model = cast(AutoregressiveModel, MODELS[name].build(options.size, CPU)).eval()
     grid, row = model.grid, model.grid.width * model.grid.channels
     symbols = torch.randint(grid.levels, (options.batch_size, *grid.shape))
     rows = min(options.rows, grid.height - grid.height // 2)
     with evaluating(model), torch.no_grad():
         score_seconds = median([seconds_of(lambda: model.log_prob(symbols), CPU) for _ in range(3)])
-        walking = steps(model, options.batch_size)
-        began = draw_until(walking, row * (grid.height // 2))
+        decoding = steps(model, options.batch_size)
+        began = draw_until(decoding, row * (grid.height // 2))
         ended: list[int] = []
-        seconds = seconds_of(lambda: ended.append(draw_until(walking, began + row * rows)), CPU)
+        seconds = seconds_of(lambda: ended.append(draw_until(decoding, began + row * rows)), CPU)
         symbols_drawn = ended[0] - began
-        walking = steps(model, options.batch_size)
-        draw_until(walking, began)
+        decoding = steps(model, options.batch_size)
+        draw_until(decoding, began)
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            draw_until(walking, began + row * rows)
+            draw_until(decoding, began + row * rows)
     kinds: dict[str, float] = {}
     operations = 0
     for event in profiler.key_averages():
@@ -125,7 +125,7 @@ def kind_of(operation: str) -> str:
 
 
 def draw_seconds(levels: int, batch_size: int) -> float:
-    """What drawing a symbol from logits takes, the network hold_out."""
+    """What drawing a symbol from logits takes, without the network."""
     logits, uniform = torch.randn(batch_size, levels), torch.rand(batch_size, dtype=torch.float64)
 
     def draws() -> None:

@@ -1,4 +1,4 @@
-"""How the cost of sampling grows with the image: rows are added, and their length stays."""
+"""How the cost of sampling grows with the number of rows of an image."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class GrowthBenchmark:
 
     Attributes:
         models: Which.
-        heights: Rows of the grids, each as long as the model's stated grid has them.
+        heights: Rows of the grids; they are as wide as the model's stated grid.
         batch_size: Images sampled at once.
-        repeats: How often each is timed, heights in turn.
+        repeats: How often each is timed, one height after the other.
         threads: CPU threads of torch; 0 for torch's own choice.
         size: stated, or tiny to see that the benchmark works: its figures mean nothing.
         device: auto takes a GPU where there is one.
@@ -146,7 +146,7 @@ def table(cells: Sequence[Cell]) -> str:
 
 
 def save_plot(cells: Sequence[Cell], path: Path) -> None:
-    """Draw seconds against symbols, with a line of exponent 1 beside them.
+    """Plot seconds against symbols, and a line of exponent 1.
 
     Raises:
         InputError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""What sampling costs beside scoring: cached, naive, and transformers' generate on the same weights."""
+"""What sampling costs against scoring: cached, naive, and transformers' generate on the same weights."""
 
 from __future__ import annotations
 
@@ -113,17 +113,17 @@ def measure_cell(name: SampledName, batch_size: int, options: SamplingBenchmark)
             part()
         memory: dict[str, PeakMemory] = {}
         repeats: list[dict[str, float]] = []
-        for number in range(options.repeats):
+        for repeat in range(options.repeats):
             seconds: dict[str, float] = {}
             for what, do in work.items():
-                if number == 0:  # the first repeat tells the memory as well: finding it costs next to nothing
+                if repeat == 0:  # which measures the memory as well, at next to no cost
                     memory[what] = with_peak_memory(do, device)
                     seconds[f"{what}_seconds"] = memory[what].seconds
                 else:
                     seconds[f"{what}_seconds"] = seconds_of(do, device)
             repeats.append(seconds)
-            said = ", ".join(f"{what} {value:.3g}" for what, value in seconds.items())
-            progress.line(f"  repeat {number + 1}/{options.repeats}: {said}")
+            measured = ", ".join(f"{what} {value:.3g}" for what, value in seconds.items())
+            progress.line(f"  repeat {repeat + 1}/{options.repeats}: {measured}")
     return {
         "size": options.size,
         "config": dataclasses.asdict(model.config),
@@ -254,7 +254,7 @@ def figures(repeats: Sequence[dict[str, float]], batch_size: int, symbols: int, 
 
 
 def tables(cells: Sequence[Cell]) -> str:
-    """The cells as Markdown: every model, then transformers' generate beside the prior."""
+    """The cells as Markdown: every model, then the prior against transformers' generate."""
     measured = [cell for cell in cells if "error" not in cell]
     heads = [
         "model",

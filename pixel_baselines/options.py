@@ -33,8 +33,8 @@ class TrainPixel(TrainingOptions, Generic[Model]):
         dynamic: Draw binary pixels as Bernoulli(intensity / 255) anew each time; takes --levels 2.
         palette: Pixels as the nearest of this many colours, found by k-means on the dataset (0: as levels).
         codes: Train on the codes in this folder, from `rasterwise encode`, instead of images. Codes have no
-            order, so a model that can reads them as learned vectors; so it does palette colours.
-        conditional: Tell the model the images' classes. Codes that have classes always do.
+            order, so a model that can read them as learned vectors does; palette colours likewise.
+        conditional: Condition the model on the images' classes; on those of codes it always is.
         training: How it is trained.
         label_dropout: Share of labels hidden in training, so that guidance has an unconditional model.
     """

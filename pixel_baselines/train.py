@@ -111,7 +111,7 @@ def _palette_of_run(options: TrainPixel[Any], config: PaletteConfig) -> PaletteT
 
 
 def _without_order(config: Any) -> Any:
-    """The configuration for symbols whose numbers are no intensities."""
+    """The configuration for symbols that have no order."""
     return dataclasses.replace(config, embedding="learned") if hasattr(config, "embedding") else config
 
 

@@ -29,11 +29,11 @@ def tensors_of(*trees: Any) -> Iterator[Tensor]:
 
 
 class CapturedWork(TorchDispatchMode):
-    """Everything that torch is told to do inside, with the very tensors that it was told to do it on.
+    """Every operation inside, with the very tensors that it worked on.
 
     As after the capture of a CUDA graph, afterwards nothing has happened: tensors that were there before have
-    their old contents, and those made inside hold garbage until ``replay`` computes them, at the same place in
-    memory. Numbers and views are those of the capture for ever.
+    their old contents, and those made inside hold garbage until ``replay`` computes them, at the same address.
+    Numbers and views are those of the capture for ever.
     """
 
     def __init__(self) -> None:

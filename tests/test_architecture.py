@@ -67,7 +67,7 @@ FLOORS = {"rasterwise": 0, "pixel_baselines": 1, "stage1_vqvae": 1, "stage2_prio
 rest by name when it is used."""
 
 MOST_MODULES = 14
-"""In one folder, ``__init__.py`` hold_out."""
+"""In one folder, not counting ``__init__.py``."""
 
 
 def modules_in(root: Path) -> dict[str, Path]:
@@ -93,7 +93,7 @@ def imports_of(path: Path, modules: dict[str, Path]) -> set[str]:
 
 
 def circles(imports: dict[str, set[str]]) -> list[str]:
-    """Every circle that a walk along the imports closes, as ``a -> b -> a``."""
+    """Every circle of imports, as ``a -> b -> a``."""
     found: list[str] = []
     done: set[str] = set()
 

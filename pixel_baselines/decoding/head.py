@@ -1,4 +1,4 @@
-"""The two 1×1 layers at the end of a pixel-level model, on one symbol of a site at a time."""
+"""Cached decoding of the two 1×1 layers at the end of a pixel-level model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HeadStep(NamedTuple):
 
 
 class HeadDecoder:
-    """ReLU and 1×1 layer, twice, a channel group at a time.
+    """ReLU and 1×1 layer, twice, for one channel group of a site after the other.
 
     Args:
         first: The hidden layer.
@@ -56,7 +56,7 @@ class HeadDecoder:
         ]
 
     def logits(self, channel: int, rows: int | None = None) -> Tensor:
-        """``(B, K)``, a new tensor; of the first rows of the batch alone, where their number is given."""
+        """Logits ``(B, K)`` of a channel, a new tensor; of the first ``rows`` of the batch alone where given."""
         stream, active, bias, seen, matrix, hidden, output_bias, hidden_seen, output = self.steps[channel]
         if rows is not None:
             stream, active, seen = stream[:rows], active[:rows], seen[:rows]

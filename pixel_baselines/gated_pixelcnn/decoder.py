@@ -1,4 +1,4 @@
-"""Walking a Gated PixelCNN: the vertical stack a row at a time, the horizontal stack a symbol at a time."""
+"""Cached decoding of Gated PixelCNN: the vertical stack by rows, the horizontal stack by symbols."""
 
 from __future__ import annotations
 
@@ -25,15 +25,20 @@ def negated_gate(squashed: Tensor, out: Tensor) -> None:
 
 
 class GatedPixelCNNDecoder(RowDecoder):
-    """Gated PixelCNN a symbol at a time: four small operations a layer, two of them matrix products.
+    """Decodes a Gated PixelCNN: a symbol takes four small operations a layer, two of them matrix products.
 
-    Kept a layer: the vertical stack's features in the current row and the k // 2 rows above, the horizontal
-    stack's features in the current row. At the start of a row the vertical stack goes one row down, and all
-    that it and the conditions give to the horizontal stack's sums is computed for the whole row; a symbol
-    then adds what its row so far gives, only in its own group of features.
+    For each layer the vertical stack's features are kept in the current row and the k // 2 rows above, and the
+    horizontal stack's features in the current row. When a row begins, the vertical stack goes one row down, and
+    all that it and the conditions contribute to the horizontal stack's sums is computed for the whole row. A
+    symbol then adds what its row so far contributes, in its own group of features alone.
 
-    Inside, sums come as (2a, b) and gated features with their sign turned, see ``negated_gate``; the horizontal
-    sums are ordered by group, so that a symbol's are one slice.
+    Inside, sums come as (2a, b) and gated features with their sign reversed, see ``negated_gate``; the
+    horizontal sums are ordered by group, so that a symbol's are one slice.
+
+    Args:
+        model: In evaluation mode.
+        batch_size: How many grids are decoded at once.
+        condition: B conditions, or None.
     """
 
     @torch.no_grad()
@@ -49,14 +54,14 @@ class GatedPixelCNNDecoder(RowDecoder):
         self.order = torch.cat([in_group[:, group].flatten() for group in groups]).to(like.device)
 
         vertical_rows = [self.input_reach] + [self.reach + 1] * (depth - 1)
-        # All but the first layer read gated features, whose sign is turned.
+        # All but the first layer read gated features, whose sign is reversed.
         self.vertical = [
             layer.vertical.row_matrix(rows) * (-self.twice if index else self.twice)
             for index, (layer, rows) in enumerate(zip(model.layers, vertical_rows, strict=True))
         ]
         links = torch.stack([layer.link.weight[:, :, 0, 0].T for layer in model.layers])
         self.links = ((links / self.twice[:, None]) * self.twice)[:, :, self.order]
-        self._tell(model, batch_size, condition)
+        self._set_biases(model, batch_size, condition)
 
         new = like.new_zeros
         self.rows = new(depth - 1, batch_size, self.reach + 1, columns + 2 * self.reach, width)
@@ -64,15 +69,15 @@ class GatedPixelCNNDecoder(RowDecoder):
         self.sources = [self.inputs[:, :-1], *self.rows]
         self.targets = list(own)
         self.sums = new(depth, batch_size, columns, 2 * width)
-        self.told = new(depth, batch_size, columns, 2 * width)
+        self.from_above = new(depth, batch_size, columns, 2 * width)
         self.across = new(depth - 1, batch_size, columns + self.reach, width)
         self.stream = new(batch_size, width)
         self.gated = new(depth, batch_size, width)
         self.head = HeadDecoder(*model.head.layers, self.stream, model.grid.channels)
         self.row_steps = self._views(model)
 
-    def _tell(self, model: GatedPixelCNNNetwork, batch_size: int, condition: Condition | None) -> None:
-        """Lay out what the conditions and the biases add to the sums, ``(B or 1, 1 or W, depth, 2, 2p)``."""
+    def _set_biases(self, model: GatedPixelCNNNetwork, batch_size: int, condition: Condition | None) -> None:
+        """Compute what the conditions and the biases add to the sums, ``(B or 1, 1 or W, depth, 2, 2p)``."""
         offsets = [torch.stack([layer.vertical.offset, layer.horizontal.offset]) for layer in model.layers]
         biases = torch.stack(offsets)[None]
         label_biases = model.gate_biases(condition, batch_size)
@@ -120,7 +125,7 @@ class GatedPixelCNNDecoder(RowDecoder):
                     shortcut = slots[index - 1] if index else nothing
                     layers.append(
                         (
-                            self.told[index, :, column, 2 * group.start : 2 * group.stop],
+                            self.from_above[index, :, column, 2 * group.start : 2 * group.stop],
                             rows[index][:, column * features[index] :][:, : len(matrix)],
                             matrix,
                             self.gated[index, :, group],
@@ -136,9 +141,9 @@ class GatedPixelCNNDecoder(RowDecoder):
     def _begin_row(self) -> None:
         biases = self.biases
         if self.spatial_rows is not None:
-            told = self.spatial_rows.index_select(0, self.next_row)[0] @ self.spatial_matrix
+            from_map = self.spatial_rows.index_select(0, self.next_row)[0] @ self.spatial_matrix
             self.next_row.add_(1)
-            biases = biases + told.unflatten(-1, biases.shape[2:])
+            biases = biases + from_map.unflatten(-1, biases.shape[2:])
         reach = self.input_reach
         for index, (source, matrix, sums) in enumerate(
             zip(self.sources, self.vertical, self.sums, strict=True)
@@ -147,13 +152,13 @@ class GatedPixelCNNDecoder(RowDecoder):
             if index < len(self.targets):
                 negated_gate(sums.sigmoid(), self.targets[index])
             reach = self.reach
-        self.told.copy_(biases[:, :, :, 1, self.order].movedim(2, 0))
-        self.told.flatten(1, 2).baddbmm_(self.sums.flatten(1, 2), self.links)
+        self.from_above.copy_(biases[:, :, :, 1, self.order].movedim(2, 0))
+        self.from_above.flatten(1, 2).baddbmm_(self.sums.flatten(1, 2), self.links)
 
     def _step(self, step: int) -> Tensor:
         channel, sums, doubled, b, layers = self.row_steps[step]
-        for told, window, matrix, gated, shortcut, seen, output, slot in layers:
-            torch.addmm(told, window, matrix, out=sums)
+        for from_above, window, matrix, gated, shortcut, seen, output, slot in layers:
+            torch.addmm(from_above, window, matrix, out=sums)
             sums.sigmoid_()
             torch.addcmul(b, doubled, b, value=-2, out=gated)
             torch.addmm(shortcut, seen, output, out=slot)

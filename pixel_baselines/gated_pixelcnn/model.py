@@ -18,8 +18,8 @@ class GatedPixelCNN(GatedPixelCNNNetwork):
     and B form three groups in the horizontal stack, each of which sees the groups before it at its site.
 
     A label is a learned bias of every gate (the paper's Vᵀh for a one-hot h, with one row more for "no
-    label"); a spatial condition goes through an unmasked 1×1 convolution into every gate. Where the paper's
-    figure leaves open whether the vertical sums pass on their condition to the horizontal stack, here they do.
+    label"); a spatial condition goes through an unmasked 1×1 convolution into every gate. The paper's figure
+    leaves open whether the vertical sums pass on their condition to the horizontal stack; here they do.
 
     Args:
         config: Its architecture and its data.

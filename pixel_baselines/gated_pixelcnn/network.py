@@ -1,4 +1,4 @@
-"""Gated PixelCNN: a vertical and a horizontal stack of gated convolutions, without a blind spot."""
+"""Gated PixelCNN's configuration, layers and teacher-forced logits."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class GatedLayer(nn.Module):
         self.horizontal = horizontal_conv(inputs, 2 * width, kernel, mask_type, channels, gates=2)
         # The vertical features have seen whole rows above alone: every group may see all of them.
         self.link = nn.Conv2d(2 * width, 2 * width, 1, bias=False)
-        # No bias: added to the residual stream it is the same as one in the layers that read the stream.
+        # No bias: the convolutions that read the stream have their own.
         self.output = pointwise_conv(width, width, channels, bias=False)
         self.spatial = (
             nn.Conv2d(config.spatial_features, 4 * width, 1, bias=False) if config.spatial_features else None
@@ -102,7 +102,11 @@ class GatedLayer(nn.Module):
 
 
 class GatedPixelCNNNetwork(AutoregressiveModel):
-    """Layers and teacher-forced logits of ``GatedPixelCNN``, which adds cached decoding."""
+    """The part of ``GatedPixelCNN`` that its decoder reads: layers and teacher-forced logits.
+
+    Args:
+        config: Its architecture and its data.
+    """
 
     config_class = GatedPixelCNNConfig
     config: GatedPixelCNNConfig
@@ -154,7 +158,7 @@ class GatedPixelCNNNetwork(AutoregressiveModel):
         return self.label_bias(classes).view(batch_size, self.config.depth, 2, 2 * self.config.width)
 
     def spatial_map(self, condition: Condition | None, batch_size: int) -> Tensor | None:
-        """The spatial condition ``(B, D, H, W)`` in the model's dtype, or None where nothing is told.
+        """The spatial condition ``(B, D, H, W)`` in the model's dtype, or None where there is none.
 
         Raises:
             InputError: It does not fit the model.

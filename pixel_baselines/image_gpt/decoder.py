@@ -1,4 +1,4 @@
-"""ImageGPTNetwork's cached decoder: one site at a time, over the keys and values of the sites before it."""
+"""Cached decoding of ImageGPT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixel_baselines.image_gpt.network import Block, ImageGPTNetwork
+from pixel_baselines.image_gpt.network import GELU_SLOPE, Block, ImageGPTNetwork
 from rasterwise.decoding.kv_cache import KVCache
 from rasterwise.decoding.transformer import TransformerDecoder
 from rasterwise.symbols.condition import Condition
@@ -29,17 +29,22 @@ class LayerWeights(NamedTuple):
 
 
 class ImageGPTDecoder(TransformerDecoder):
-    """A walk that computes each activation once.
+    """Decodes an ImageGPT.
 
-    The cost law. A site takes the matrix products of one token an image, which are those of a
-    teacher-forced pass cut into N pieces, and reads the cache once: 2 · depth · D numbers an image and
-    site before it. A teacher-forced pass reads that from the processor's caches; the walk, whose cache
-    outgrows them (depth 8, D 256, 32×32 and 16 images: 268 MB in float32), reads it from memory. At
-    batch 1 it is the weights that are read again for every site. 17 operations a layer are dispatched.
+    The cost law. A position takes the matrix products of one token for each image, which are those of a
+    teacher-forced pass cut into N pieces, and reads the cache once: 2 · depth · D numbers for each image and
+    earlier position. A teacher-forced pass reads that from the processor's caches. The KV cache outgrows them
+    (depth 8, D 256, 32×32 and 16 images: 268 MB in float32) and is read from memory. At batch 1 it is the weights
+    that are read again at every position. 17 operations a layer are dispatched.
 
     One query attends by batched matrix products over ``(B · heads, T, head width)``: short measurements on
     a CPU gave them a fifth to two fifths less time than ``scaled_dot_product_attention``, and found keys
     stored transposed slower once the cache lies in memory.
+
+    Args:
+        model: In evaluation mode.
+        batch_size: How many grids are decoded at once.
+        condition: B conditions, or None.
     """
 
     @torch.no_grad()
@@ -92,8 +97,6 @@ def _after_norm(weight: Tensor, gain: Tensor) -> Tensor:
 
 
 def _layer_weights(block: Block) -> LayerWeights:
-    from pixel_baselines.image_gpt.network import GELU_SLOPE
-
     def by_head(projection: Tensor) -> Tensor:
         """Rows from (3, heads, head width) to (heads, 3, head width), so that a head's three lie together;
         the query's times 1/√(head width)."""

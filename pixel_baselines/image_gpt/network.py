@@ -1,4 +1,4 @@
-"""ImageGPT: a GPT decoder over palette colours, or any symbols, in raster order."""
+"""ImageGPT's configuration, layers and teacher-forced logits."""
 
 from __future__ import annotations
 
@@ -77,7 +77,11 @@ class Block(nn.Module):
 
 
 class ImageGPTNetwork(AutoregressiveModel):
-    """Layers and teacher-forced logits of ``ImageGPT``, which adds cached decoding."""
+    """The part of ``ImageGPT`` that its decoder reads: layers, features and teacher-forced logits.
+
+    Args:
+        config: Its architecture and its data.
+    """
 
     config_class = ImageGPTConfig
     config: ImageGPTConfig
@@ -116,14 +120,14 @@ class ImageGPTNetwork(AutoregressiveModel):
         return self.grid.unflatten(self.head(self.norm(x)))
 
     def start_vectors(self, batch_size: int, condition: Condition | None) -> Tensor:
-        """The first input of each sequence, ``(B, D)``: the start token, and the class's vector if told."""
+        """The first input of each sequence, ``(B, D)``: the start token, and the class's vector if there is one."""
         index = self.class_index(condition, batch_size)
         start = self.start.expand(batch_size, -1)
         if self.label is None:
             return start
-        untold = index == len(self.config.classes)
-        label = self.label(index.masked_fill(untold, 0))
-        return start + label.masked_fill(untold[:, None], 0)
+        unconditional = index == len(self.config.classes)
+        label = self.label(index.masked_fill(unconditional, 0))
+        return start + label.masked_fill(unconditional[:, None], 0)
 
     def layer_features(self, symbols: Tensor, condition: Condition | None = None) -> list[Tensor]:
         """What each layer knows of an image, averaged over its sites: the features of the linear probe.
@@ -133,7 +137,7 @@ class ImageGPTNetwork(AutoregressiveModel):
 
         Args:
             symbols: int64 ``(B, C, H, W)`` in ``[0, K)``.
-            condition: What the model is told, or None.
+            condition: B conditions, or None.
 
         Returns:
             ``depth + 1`` tensors ``(B, D)``.

@@ -1,4 +1,4 @@
-"""OpenAI's ImageGPTNetwork weights, read into our layout."""
+"""OpenAI's ImageGPT weights, read into our layout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _openai_config(content: dict[str, Any], grid: Grid | None, path: Path) -> Im
     side = math.isqrt(positions)
     if grid is None:
         if side * side != positions:
-            raise InputError(f"{path} has {positions} positions, which are no square; say their grid")
+            raise InputError(f"{path} has {positions} positions, which are no square; give their grid")
         grid = Grid(1, side, side, levels)
     if grid.size != positions or grid.levels != levels:
         raise InputError(f"{path} is of {positions} sites of {levels} levels, the grid given is {grid}")

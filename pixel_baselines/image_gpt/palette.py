@@ -77,7 +77,7 @@ class PaletteTokenizer(ImageTokenizer):
 
     def __init__(self, config: PaletteConfig | None = None) -> None:
         super().__init__(config or PaletteConfig())
-        # Colours on the scale of uint8 pixels; not a number until they are fitted or loaded.
+        # Colours on the scale of uint8 pixels; NaN until they are fitted or loaded.
         shape = (self.config.colours, self.config.channels)
         self.register_buffer("palette", torch.full(shape, math.nan))
 
@@ -113,7 +113,7 @@ class PaletteTokenizer(ImageTokenizer):
         colours = distinct
         if len(distinct) > self.config.colours:
             colours = _whole_colours(_k_means(pixels, self.config.colours, seed), distinct, counts)
-        # From dark to bright: neighbouring symbols are alike, and the order hangs on nothing but the colours.
+        # From dark to bright: neighbouring symbols are alike, and the order depends on the colours alone.
         order = np.lexsort((*colours.T, colours.sum(1, dtype=np.int64)))
         self.palette.copy_(torch.from_numpy(colours[order].astype(np.float32)))
         return self
@@ -163,8 +163,9 @@ class PaletteTokenizer(ImageTokenizer):
         batch, channels, height, width = self._checked(images).shape
         colours = self.palette.float()
         pixels = images.to(colours.device).movedim(1, 3).reshape(-1, channels)
-        # |pixel − colour|² less |pixel|², by a matrix product: exact for whole colours, whose sums stay below
-        # 2²⁴ in float32, but not in the half precision that autocast would take.
+        # |pixel − colour|² less |pixel|², by a matrix product. It is exact in float32 for whole colours, whose sums
+        # stay below 2²⁴, but not in the half precision that autocast would take. OpenAI's colours are not whole:
+        # rounding may decide between two that are equally near.
         squares, crossed = colours.square().sum(1), -2 * colours.T
         nearest = []
         with torch.autocast(colours.device.type, enabled=False):
@@ -200,8 +201,8 @@ class PaletteTokenizer(ImageTokenizer):
         for batch in split.shuffled(min(64, image_count), seed=seed):
             pixels = self._checked(batch.values)[: image_count - taken].flatten(2).movedim(1, 2)
             if pixels.shape[1] > pixels_an_image:
-                places = torch.rand(pixels.shape[:2], generator=generator).topk(pixels_an_image, 1).indices
-                pixels = pixels.gather(1, places[:, :, None].expand(-1, -1, pixels.shape[2]))
+                chosen = torch.rand(pixels.shape[:2], generator=generator).topk(pixels_an_image, 1).indices
+                pixels = pixels.gather(1, chosen[:, :, None].expand(-1, -1, pixels.shape[2]))
             samples.append(pixels.flatten(0, 1))
             taken += len(pixels)
             if taken >= image_count:
@@ -217,7 +218,7 @@ def _k_means(pixels: np.ndarray, colours: int, seed: int) -> np.ndarray:
 
 
 def _whole_colours(centres: np.ndarray, distinct: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Centres as whole colours, all different: where two round to one, a frequent colour takes a place."""
+    """Centres as whole colours, all different: where two round to the same, a frequent colour is added."""
     colours = np.unique(centres.round().clip(0, 255).astype(np.uint8), axis=0)
     taken = {tuple(colour) for colour in colours}
     frequent = [distinct[index] for index in np.argsort(-counts, kind="stable")]

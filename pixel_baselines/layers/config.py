@@ -1,4 +1,4 @@
-"""What every model that begins with a masked convolution is told."""
+"""Configuration that models share whose first layer is a masked convolution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rasterwise.models.autoregressive import AutoregressiveConfig
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedInputConfig(AutoregressiveConfig):
-    """What PixelCNN, Gated PixelCNN and the PixelRNNs are all told.
+    """What the configurations of PixelCNN, Gated PixelCNN and the PixelRNNs share.
 
     Attributes:
         width: Features of the map that the layers pass on.
@@ -41,7 +41,7 @@ class MaskedInputConfig(AutoregressiveConfig):
             raise InputError(f"embedding_width is {self.embedding_width}, expected at least 1")
 
     def check_kernel(self, name: str) -> None:
-        """Raise InputError unless the field is the side of a kernel with a middle and a rim."""
+        """Raise InputError unless the field is the side of a kernel with a centre, wider than it."""
         if getattr(self, name) < 3 or getattr(self, name) % 2 == 0:
             raise InputError(f"{name} is {getattr(self, name)}, expected an odd number from 3 on")
 
@@ -56,7 +56,7 @@ class MaskedInputConfig(AutoregressiveConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedConvConfig(MaskedInputConfig):
-    """What PixelCNN and Gated PixelCNN are both told.
+    """What the configurations of PixelCNN and Gated PixelCNN share.
 
     Attributes:
         kernel: Side of the layers' convolutions, odd.

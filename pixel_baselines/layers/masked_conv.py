@@ -1,4 +1,4 @@
-"""Masked convolutions without their masked taps, and the two ends of a network that is made of them."""
+"""Masked convolutions without the taps that their mask would remove."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pixel_baselines.layers.channel_masks import MaskType, channel_mask
 class CausalConv2d(nn.Module):
     """A convolution over a window that lies before a site in raster order, or ends at it.
 
-    A masked k×k kernel spends half of its arithmetic on zeros. This one has no taps that the mask would
-    take from every feature: what is left of the mask (channel groups at the site itself, taps right of it
-    in its own row) is a buffer that multiplies the weight.
+    A masked k×k kernel spends half of its arithmetic on zeros. This one has no taps that the mask hides
+    from every feature. What is left of the mask (channel groups at the site itself, taps right of it in its own
+    row) is a buffer that multiplies the weight.
 
     Args:
         inputs: Input features.

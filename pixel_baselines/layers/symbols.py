@@ -1,4 +1,4 @@
-"""Symbols into features, and features into logits."""
+"""From symbols to features, and from features to logits."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class SoftmaxHead(nn.Module):
     """ReLU and 1×1 convolution, twice: the last features to the logits of every symbol of a site.
 
     Args:
-        inputs: Features that come.
+        inputs: Features of the last layer.
         width: Features between the two convolutions.
         grid: Of the symbols.
     """

@@ -74,7 +74,7 @@ class LayerStep(NamedTuple):
 
 
 def gate_order(state_width: int, channels: int, device: torch.device) -> Tensor:
-    """Where the gates ``(4h,)`` come from when those of a channel group lie side by side."""
+    """The order of the gates ``(4h,)`` in which those of a channel group lie side by side."""
     features = torch.arange(4 * state_width, device=device).view(4, -1)
     return torch.cat([features[:, own].flatten() for own in channel_groups(state_width, channels)])
 
@@ -99,7 +99,7 @@ def group_weights(gates: Tensor, output: Tensor, channel: int, channels: int) ->
 class PixelRNNDecoder(Decoder):
     """What the decoders of both PixelRNNs share: input convolution, the step of a layer at a site, output.
 
-    What a row gets from the rows above it is computed for the whole row when it starts. A site then costs
+    What a row gets from the rows above it is computed for the whole row when it begins. A site then costs
     two matrix products and six or seven elementwise operations a layer, on views made once: with matrices
     this small an operation's dispatch takes as long as its arithmetic. The symbols of a site are steps that
     compute their own channel group alone; the gates of a group therefore lie side by side (``gate_order``).

@@ -14,10 +14,15 @@ from rasterwise.symbols.condition import Condition
 
 
 class DiagonalBiLSTMDecoder(PixelRNNDecoder):
-    """Carries one row of states of each direction.
+    """Decodes a Diagonal BiLSTM. It keeps one row of states of each direction.
 
     The right-to-left LSTM, moved down a row, reads only rows that are finished: it runs over the row above
-    when a row starts, all layers in one batched step a column.
+    when a row begins, all layers in one batched step a column.
+
+    Args:
+        model: A DiagonalBiLSTM in evaluation mode.
+        batch_size: How many grids are decoded at once.
+        condition: B conditions, or None.
     """
 
     @torch.no_grad()
@@ -32,7 +37,7 @@ class DiagonalBiLSTMDecoder(PixelRNNDecoder):
         self.left_above = torch.stack([layer.state_weight[0, width:, order] for layer in layers])
         self.right_bias = torch.stack([bias[1] for bias in biases])[:, None]
         self.right_input = torch.stack([layer.masked_weight[1] for layer in layers])
-        self.right_beside = torch.stack([layer.state_weight[1, :width] for layer in layers])
+        self.right_along = torch.stack([layer.state_weight[1, :width] for layer in layers])
         self.right_above = torch.stack([layer.state_weight[1, width:] for layer in layers])
         # A column's slot holds the left state of the column before it, then the map: one window of memory.
         self.slots = self.zeros(depth, columns + 1, batch_size, 3 * width)
@@ -59,11 +64,11 @@ class DiagonalBiLSTMDecoder(PixelRNNDecoder):
         )
 
     def _right_step(self, column: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor, list[Tensor], Tensor]:
-        """Views for one column: gates, the states beside it, sigmoid part, tanh part, the four gates, state."""
+        """Views for one column: gates, states right of it, sigmoid part, tanh part, the four gates, state."""
         gates = self.right_gates[:, column]
-        beside = self.right[:, column + 1] if column + 1 < self.columns else None
+        along = self.right[:, column + 1] if column + 1 < self.columns else None
         squashed, candidate = gates.split([3 * self.width, self.width], -1)
-        return gates, beside, squashed, candidate, list(gates.chunk(4, -1)), self.right[:, column]
+        return gates, along, squashed, candidate, list(gates.chunk(4, -1)), self.right[:, column]
 
     def read_rows_above(self, row: int) -> None:
         self.cell.zero_()
@@ -82,9 +87,9 @@ class DiagonalBiLSTMDecoder(PixelRNNDecoder):
         torch.baddbmm(sums, self.right.flatten(1, 2), self.right_above, out=sums)
         self.right_gates.add_(self.right_bias)
         self.right_cell.zero_()
-        for gates, beside, squashed, candidate, (output_gate, forget, update, _), state in self.right_steps:
-            if beside is not None:
-                torch.baddbmm(gates, beside, self.right_beside, out=gates)
+        for gates, along, squashed, candidate, (output_gate, forget, update, _), state in self.right_steps:
+            if along is not None:
+                torch.baddbmm(gates, along, self.right_along, out=gates)
             squashed.sigmoid_()
             candidate.tanh_()
             self.right_cell.mul_(forget).addcmul_(update, candidate)

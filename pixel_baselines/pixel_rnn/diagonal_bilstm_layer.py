@@ -30,7 +30,7 @@ class Diagonals:
     sites of each diagonal lie side by side without the padding, which halves the arithmetic.
 
     Attributes:
-        order: Site (in raster order) at each place, diagonal after diagonal, each from its top row down:
+        order: Indices of the sites in raster order, diagonal after diagonal, each from its top row down:
             int64 ``(H · W,)``.
         lengths: Sites on each of the H + W − 1 diagonals.
         first_rows: Top row of each diagonal.
@@ -75,7 +75,7 @@ class DiagonalBiLSTMLayer(RecurrentLayer):
 
     input_mask: Tensor
     order: Tensor
-    place: Tensor
+    rank: Tensor
 
     def __init__(self, config: DiagonalBiLSTMConfig, columns: int) -> None:
         super().__init__(config, directions=2)
@@ -83,14 +83,14 @@ class DiagonalBiLSTMLayer(RecurrentLayer):
         mask = channel_mask(features, config.state_width, grid.channels, "B").repeat(4, 1).t()
         self.register_buffer("input_mask", mask.contiguous(), persistent=False)
         self.input_weight = fan_in_uniform(2, features, self.gates, fan_in=features)
-        # Rows: the state beside (the cell's own row), then the state above.
+        # Rows: the state along the row, then the state above.
         self.state_weight = fan_in_uniform(2, features, self.gates, fan_in=features)
         left = Diagonals.of(grid.height, columns, mirrored=False)
         right = Diagonals.of(grid.height, columns, mirrored=True)
         self.lengths, self.first_rows = left.lengths, left.first_rows
         self.register_buffer("order", torch.cat([left.order, right.order]), persistent=False)
-        places = torch.stack([left.order.argsort(), right.order.argsort()])
-        self.register_buffer("place", places, persistent=False)
+        ranks = torch.stack([left.order.argsort(), right.order.argsort()])
+        self.register_buffer("rank", ranks, persistent=False)
 
     @property
     def masked_weight(self) -> Tensor:
@@ -108,16 +108,16 @@ class DiagonalBiLSTMLayer(RecurrentLayer):
             if cell is not None:
                 # Rows of the diagonal before this one that lie left of its sites, and above them.
                 start = self.first_rows[diagonal] - self.first_rows[diagonal - 1]
-                beside = _rows(hidden[-1], start, sums.shape[1])
+                along = _rows(hidden[-1], start, sums.shape[1])
                 above = _rows(hidden[-1], start - 1, sums.shape[1])
-                states = torch.cat([beside, above], -1).flatten(1, 2)
+                states = torch.cat([along, above], -1).flatten(1, 2)
                 sums = torch.baddbmm(sums.flatten(1, 2), states, self.state_weight).view(sums.shape)
                 cell = _rows(cell, start, sums.shape[1])
             state, cell = lstm_step(sums, cell)
             hidden.append(state)
         left, right = torch.cat(hidden, 1).unbind(0)
-        left = left.index_select(0, self.place[0]).view(height, width, batch_size, -1)
-        right = right.index_select(0, self.place[1]).view(height, width, batch_size, -1)
+        left = left.index_select(0, self.rank[0]).view(height, width, batch_size, -1)
+        right = right.index_select(0, self.rank[1]).view(height, width, batch_size, -1)
         return left + F.pad(right[:-1], (0, 0, 0, 0, 0, 0, 1, 0))
 
 

@@ -1,4 +1,4 @@
-"""The frame that both PixelRNNs share: masked input convolution, residual LSTM layers, 1×1 output layers."""
+"""What both PixelRNNs share: masked input convolution, residual LSTM layers, 1×1 output layers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from rasterwise.symbols.condition import Condition
 
 @dataclass(frozen=True, kw_only=True)
 class PixelRNNConfig(MaskedInputConfig):
-    """What both PixelRNNs are told. The paper's CIFAR-10 models have depth 12, width 256, output_width 1024;
-    its MNIST model has depth 7, width 32, output_width 32.
+    """What the configurations of both PixelRNNs share.
+
+    The paper's CIFAR-10 models have depth 12, width 256, output_width 1024; its MNIST model has depth 7, width 32,
+    output_width 32.
 
     Attributes:
         width: Features of the map between the layers (the paper's 2h, even); an LSTM has half as many.
@@ -51,7 +53,7 @@ class RecurrentLayer(nn.Module):
 
     Args:
         config: Of the model.
-        directions: How many LSTMs the layer has, their gates beside one another.
+        directions: How many LSTMs the layer has, their gates side by side.
     """
 
     def __init__(self, config: PixelRNNConfig, directions: int) -> None:
@@ -62,7 +64,7 @@ class RecurrentLayer(nn.Module):
         bias = torch.zeros(directions, 4, config.state_width)
         bias[:, 1] = 1
         self.bias = nn.Parameter(bias.flatten(1))
-        # No bias: added to the residual stream it is the same as one in the layers that read the stream.
+        # No bias: the map has the input convolution's already.
         self.output = MaskedLinear(
             config.state_width, config.width, channels=config.grid.channels, bias=False
         )
@@ -114,13 +116,13 @@ def fan_in_uniform(*shape: int, fan_in: int) -> nn.Parameter:
 
 
 class PixelRNN(AutoregressiveModel):
-    """A PixelRNN but for its kind of layer, which a subclass gives.
+    """What Row LSTM and Diagonal BiLSTM share; a subclass builds its kind of layer.
 
     Args:
         config: Its architecture and its data.
 
     Attributes:
-        extra_columns: Columns that the map has right of the grid's; no symbols are there.
+        extra_columns: Columns of the map to the right of the grid, where there are no symbols.
 
     References:
         van den Oord, Kalchbrenner and Kavukcuoglu, Pixel Recurrent Neural Networks, 2016 (arXiv 1601.06759).

@@ -15,8 +15,8 @@ class RowLSTM(PixelRNN):
 
     With mask A of side 2q + 1, L layers and kernel k = 2p + 1 a site (r, c) sees of row r the columns c − Lp − q
     to c − 1, and of row r − e those from c − (e + L)p − q to c + (e − 1)p + q (for p <= q + 1, as in the paper).
-    The earlier sites right of that are the model's blind spot, thanks to which ``sample`` draws a row while the
-    one above it is still unfinished, see ``RowLSTMWavefrontDecoder``.
+    The earlier sites right of that are the model's blind spot, thanks to which ``sample`` draws a row before the
+    one above it has ended, see ``RowLSTMWavefrontDecoder``.
 
     Args:
         config: Its architecture and its data.

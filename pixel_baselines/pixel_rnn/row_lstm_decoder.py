@@ -13,7 +13,15 @@ from rasterwise.symbols.condition import Condition
 
 
 class RowLSTMDecoder(PixelRNNDecoder):
-    """Carries the states of one row: what a row gets from the row above is computed for all of it at once."""
+    """Decodes a Row LSTM. It keeps the states of one row.
+
+    What a row gets from the row above is computed for all of it at once.
+
+    Args:
+        model: A RowLSTM in evaluation mode.
+        batch_size: How many grids are decoded at once.
+        condition: B conditions, or None.
+    """
 
     @torch.no_grad()
     def __init__(self, model: PixelRNN, batch_size: int, condition: Condition | None) -> None:
@@ -29,7 +37,7 @@ class RowLSTMDecoder(PixelRNNDecoder):
         self.cell = self.zeros(depth, columns, batch_size, width)
         self.neighbours = self.zeros(depth, columns, batch_size, (2 * self.reach + 1) * width)
         self.from_above = self.zeros(depth, columns, batch_size, 4 * width)
-        # The map of one row, batch first: the window of taps of an image is then one stretch of memory.
+        # The map of one row, batch first: the window of taps of an image is then contiguous.
         self.map = self.zeros(depth, batch_size, self.reach + columns, 2 * width)
         self.prepare(model, [layer.masked_weight[order].t() for layer in layers])
 

@@ -77,7 +77,7 @@ class RowLSTMLayer(RecurrentLayer):
         return torch.stack(hidden)
 
     def _neighbours(self, state: Tensor) -> Tensor:
-        """The k states around each column of a row ``(W, B, h)``, beside one another: ``(W · B, k · h)``."""
+        """The k states around each column of a row ``(W, B, h)``, side by side: ``(W · B, k · h)``."""
         columns = len(state)
         padded = F.pad(state, (0, 0, 0, 0, self.reach, self.reach))
         return torch.cat([padded[tap : tap + columns] for tap in range(2 * self.reach + 1)], -1).flatten(0, 1)

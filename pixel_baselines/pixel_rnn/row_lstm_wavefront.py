@@ -1,4 +1,4 @@
-"""Row LSTM a wavefront at a time: its triangular context lets a row be drawn while the one above it is unfinished."""
+"""Cached decoding of Row LSTM in wavefronts: its blind spot lets a row begin before the one above it has ended."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CELL_ABOVE = Tap(1, 0)
 
 
 class RowLSTMWavefrontDecoder(WavefrontDecoder):
-    """Row LSTM on a diagonal of sites, in products as high as the diagonal is long.
+    """Decodes a Row LSTM on diagonals of sites, by products with a row for each site of a diagonal.
 
-    Of the row above, the input convolution sees p = ``input_kernel // 2`` columns to the right, and a state the
-    states of ``kernel // 2``: one column behind the further of the two a row has all that it ever sees of it.
+    Of the row above, the input convolution sees p = ``input_kernel // 2`` columns to the right, and a state sees
+    the states of ``kernel // 2`` columns: a row may follow the row above it one column behind the larger of the two.
 
     Args:
         model: In evaluation mode.
@@ -59,8 +59,8 @@ class RowLSTMWavefrontDecoder(WavefrontDecoder):
         own_site = map_weights[reach]
         self.weights = [
             [
-                group_weights(own_site[number], layer.output.masked_weight.t(), channel, grid.channels)
-                for number, layer in enumerate(layers)
+                group_weights(own_site[index], layer.output.masked_weight.t(), channel, grid.channels)
+                for index, layer in enumerate(layers)
             ]
             for channel in range(grid.channels)
         ]

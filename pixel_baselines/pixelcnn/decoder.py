@@ -1,4 +1,4 @@
-"""Walking a network of masked convolutions: a row at once what rows above give, the rest a symbol at a time."""
+"""Cached decoding of PixelCNN in raster order."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from rasterwise.symbols.condition import Condition
 
 
 class PixelCNNDecoder(RowDecoder):
-    """PixelCNN a symbol at a time: six small operations a block, three of them matrix products.
+    """Decodes a PixelCNN: a symbol takes six small operations a block, three of them matrix products.
 
-    Kept a block: the input of its k×k convolution in the current row and the k // 2 rows above. What those
-    rows above give to the current row is one batched matrix product over all blocks.
+    For each block the input of its k×k convolution is kept, in the current row and the k // 2 rows above. What
+    those rows contribute to the current row is computed when it begins, by one batched product over all blocks.
+
+    Args:
+        model: In evaluation mode.
+        batch_size: How many grids are decoded at once.
+        condition: B conditions, or None.
     """
 
     @torch.no_grad()

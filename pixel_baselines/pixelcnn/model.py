@@ -21,9 +21,9 @@ class PixelCNN(PixelCNNNetwork):
     row that is r >= 1 above it, only p + q·min(r - 1, n) columns. However deep the model, the row just above
     stays hidden beyond p columns to the right. (For p >= q; a smaller first kernel blurs the edge in RGB.)
     Gated PixelCNN is the model without a blind spot. What a site does not see need not be drawn before it:
-    ``sample`` draws a row while the one above it is still unfinished, see ``PixelCNNWavefrontDecoder``.
+    ``sample`` draws a row before the one above it has ended, see ``PixelCNNWavefrontDecoder``.
 
-    Not in the paper: a class is told as a bias of the first convolution, which the residual stream carries.
+    Not in the paper: a class is a bias of the first convolution, which the residual stream carries on.
 
     Args:
         config: Its architecture and its data.

@@ -1,4 +1,4 @@
-"""PixelCNN: residual blocks of masked convolutions, blind spot included."""
+"""PixelCNN's configuration, layers and teacher-forced logits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ResidualBlock(nn.Module):
         width, half, channels = config.width, config.width // 2, config.grid.channels
         self.down = pointwise_conv(width, half, channels)
         self.conv = masked_conv(half, half, config.kernel, "B", channels)
-        # No bias: added to the residual stream it is the same as one in the layers that read the stream.
+        # No bias: the stream has the first convolution's already.
         self.up = pointwise_conv(half, width, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,7 +55,11 @@ class ResidualBlock(nn.Module):
 
 
 class PixelCNNNetwork(AutoregressiveModel):
-    """Layers and teacher-forced logits of ``PixelCNN``, which adds cached decoding."""
+    """The part of ``PixelCNN`` that its decoders read: layers and teacher-forced logits.
+
+    Args:
+        config: Its architecture and its data.
+    """
 
     config_class = PixelCNNConfig
     config: PixelCNNConfig

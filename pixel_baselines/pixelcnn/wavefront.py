@@ -1,4 +1,4 @@
-"""PixelCNN a wavefront at a time: its blind spot lets a row be drawn while the one above it is unfinished."""
+"""Cached decoding of PixelCNN in wavefronts: its blind spot lets a row begin before the one above it has ended."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class ChannelStep(NamedTuple):
 
 
 class PixelCNNWavefrontDecoder(WavefrontDecoder):
-    """PixelCNN on a diagonal of sites, in products as high as the diagonal is long.
+    """Decodes a PixelCNN on diagonals of sites, by products with a row for each site of a diagonal.
 
-    The row just above a site is hidden from it beyond p = ``input_kernel // 2`` columns to the right, and the
-    rows above that one as far beyond as they are ahead: p + 1 columns behind the row above it (q + 1 where q =
-    ``kernel // 2`` is more) a row has all that it ever sees of it. A W×H grid takes W + (p + 1)(H − 1) wavefronts
+    Of the row just above it, a site sees no more than p = ``input_kernel // 2`` columns to the right; of the rows
+    above that one it sees only what has been drawn by then, too. A row may therefore follow the row above it
+    p + 1 columns behind (q + 1 where q = ``kernel // 2`` is more). A W×H grid takes W + (p + 1)(H − 1) wavefronts
     in place of W·H sites, and the images are those of raster order.
 
     Args:
@@ -91,7 +91,7 @@ class PixelCNNWavefrontDecoder(WavefrontDecoder):
         ]
         self.hidden = new(config.blocks, self.most, half)
         self.stream = new(self.most, width)
-        # A block's later channel groups read what its earlier ones left; with one group all blocks share a place.
+        # A block's later channel groups read what its earlier ones left; with one group all blocks share one buffer.
         self.active = new(1 if grid.channels == 1 else config.blocks, self.most, width)
         self.active = self.active.expand(config.blocks, -1, -1)
         self.head = HeadDecoder(*model.head.layers, self.stream, grid.channels)

@@ -1,4 +1,4 @@
-"""PixelCNN++'s convolutions for a row or a site at a time."""
+"""Cached convolutions of PixelCNN++: by rows, or by sites."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RowConv:
             (self.rows.stride(0), stride * channels, row_step, 1),
         )
 
-    def push(self, row: Tensor) -> None:
+    def append(self, row: Tensor) -> None:
         """Take the next input row ``(B, W, in)``."""
         if self.rows.shape[1] > 1:
             self.rows[:, :-1] = self.rows[:, 1:]
@@ -61,7 +61,7 @@ class RowUpsample:
         self.width = width
         self.low = weight.new_zeros(batch_size, -(-width // 2) + 1, weight.shape[2])
 
-    def push(self, low: Tensor) -> None:
+    def append(self, low: Tensor) -> None:
         """Take the next low row ``(B, ⌈W / 2⌉, in)``."""
         self.low[:, :-1] = low
 
@@ -97,14 +97,14 @@ class SiteConv:
         )
         self.windows = self.all_windows.unbind(1)
 
-    def start_row(self, beside: Tensor | None = None) -> None:
-        """Begin a row: sum what comes from the row above, the bias, and ``beside`` ``(B, W or 1, out)``."""
+    def start_row(self, added: Tensor | None = None) -> None:
+        """Begin a row: sum what comes from the row above, the bias, and ``added`` ``(B, W or 1, out)``."""
         taps = self.all_windows.reshape(-1, len(self.above))
         from_above = torch.addmm(self.bias, taps, self.above).view(self.sums.shape)
-        if beside is None:
+        if added is None:
             self.sums.copy_(from_above)
         else:
-            torch.add(from_above, beside, out=self.sums)
+            torch.add(from_above, added, out=self.sums)
 
     def step(self, column: int) -> None:
         """Complete the output at a column, now that the inputs up to it are written."""
@@ -143,7 +143,7 @@ class SiteUpsample:
 class SiteState:
     """The down-right stream's value at the current site of one resolution, side by side with its negative.
 
-    One buffer for all blocks: a residual is added in place, and ELU of it is what a convolution reads.
+    All blocks share the buffer: residuals are added in place, and convolutions read ELU of it.
     """
 
     def __init__(self, batch_size: int, like: Tensor) -> None:

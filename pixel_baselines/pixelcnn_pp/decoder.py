@@ -1,14 +1,13 @@
 """Cached decoding of PixelCNN++: each activation of each resolution is computed once; memory grows with the width.
 
-Two programs of small layers. When a row of a resolution begins, its downward stream is computed for the whole
-row, and with it all that the row's down-right stream reads of the rows above; a site then costs the rest of
-its down-right stream. A lower resolution's row begins with every second row of the one above it, and its
-sites with every second site of those.
+When a row of a resolution begins, its downward stream is computed for the whole row, and with it all that the
+row's down-right stream reads of the rows above. A site then costs the rest of its down-right stream. A lower
+resolution's row begins with every second row of the one above it, and its sites with every second site of those.
 
-A layer of the first kind (`RowConv`, `RowUpsample`) keeps the rows that it reads. A layer of the second kind
-(`SiteConv`, `SiteUpsample`) keeps one row of inputs, filled from the left over the row before, and one row of
-sums, which hold what came from above when the row begins. A site adds its window of inputs to its sum, in
-one matrix product on views that are laid out once.
+Layers of the downward stream (`RowConv`, `RowUpsample`) keep the rows that they read. Layers of the down-right
+stream (`SiteConv`, `SiteUpsample`) keep one row of inputs, filled from the left over the row before, and one row
+of sums, which begin as what comes from the row above. A site adds its window of inputs to its sum, in one matrix
+product on views that are made once.
 """
 
 from __future__ import annotations
@@ -55,15 +54,15 @@ class BlockStream:
         self.right_out = SiteConv(right.conv_out, batch_size, width)
         # Views of the hidden activations before and after concat-ELU, by column.
         self.hidden = [output[:, None] for output in self.right_in.outputs]
-        self.hidden_pairs = [place.view(batch_size, 2, -1) for place in self.right_out.inputs]
+        self.hidden_pairs = [site.view(batch_size, 2, -1) for site in self.right_out.inputs]
 
     def start_row(self, x: Tensor, elu: Tensor, skip: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run the downward block on a row: value ``(B, W, D)`` and concat-ELU in, the same out."""
-        self.down_in.push(elu)
+        self.down_in.append(elu)
         hidden = self.down_in.output()
         if skip is not None:
             hidden += skip @ self.down_skip
-        self.down_out.push(concat_elu_row(hidden))
+        self.down_out.append(concat_elu_row(hidden))
         gates = self.down_out.output()
         if self.down_label is not None:
             gates += self.down_label
@@ -101,11 +100,11 @@ class LevelStream:
         self.lower: LevelStream | None = None
         if level.lower is not None:
             self.lower = LevelStream(level.lower, class_index)
-            self.shrink_down = RowConv(level.shrink.down, batch_size, level.width)
-            self.shrink_right = SiteConv(level.shrink.right, batch_size, level.width)
-            self.shrunk = [output[:, None] for output in self.shrink_right.outputs]
-            self.grow_down = RowUpsample(level.grow.down, batch_size, level.width)
-            self.grow_right = SiteUpsample(level.grow.right, batch_size, level.width)
+            self.downsample_down = RowConv(level.shrink.down, batch_size, level.width)
+            self.downsample_right = SiteConv(level.shrink.right, batch_size, level.width)
+            self.downsampled = [output[:, None] for output in self.downsample_right.outputs]
+            self.upsample_down = RowUpsample(level.grow.down, batch_size, level.width)
+            self.upsample_right = SiteUpsample(level.grow.right, batch_size, level.width)
             self.last_skip = torch.empty_like(self.state.flat)
             self.skips.insert(0, (self.last_skip,) * level.width)
         self.row = 0
@@ -121,13 +120,13 @@ class LevelStream:
         if self.lower is None:
             skips.pop()
         else:
-            self.shrink_down.push(x)
+            self.downsample_down.append(x)
             if row % 2 == 0:
-                self.shrink_right.start_row()
-                self.grow_down.push(self.lower.start_row(row // 2, self.shrink_down.output()))
+                self.downsample_right.start_row()
+                self.upsample_down.append(self.lower.start_row(row // 2, self.downsample_down.output()))
             else:
-                self.grow_right.start_odd_row()
-            x = self.grow_down.output(row % 2)
+                self.upsample_right.start_odd_row()
+            x = self.upsample_down.output(row % 2)
             elu = concat_elu_row(x)
         for block in self.ascending:
             x, elu = block.start_row(x, elu, skips.pop())
@@ -140,19 +139,19 @@ class LevelStream:
             block.step(column)
         if self.lower is not None:
             state.write_elu(self.last_skip)
-            self.shrink_right.inputs[column].copy_(state.value)
+            self.downsample_right.inputs[column].copy_(state.value)
             if self.row % 2 == 0 and column % 2 == 0:
                 self._step_lower(self.lower, column // 2)
-            state.set(self.grow_right.outputs[column])
+            state.set(self.upsample_right.outputs[column])
         for block, skip in zip(self.ascending, self.skips, strict=True):
             block.step(column, skip[column])
 
     def _step_lower(self, lower: LevelStream, column: int) -> None:
-        self.shrink_right.step(column)
-        lower.state.set(self.shrunk[column])
+        self.downsample_right.step(column)
+        lower.state.set(self.downsampled[column])
         lower.step(column)
-        self.grow_right.low[column].copy_(lower.state.value)
-        self.grow_right.step(column)
+        self.upsample_right.low[column].copy_(lower.state.value)
+        self.upsample_right.step(column)
 
 
 class PixelCNNPPDecoder(Decoder):
@@ -219,8 +218,8 @@ class PixelCNNPPDecoder(Decoder):
 
     def _start_row(self, row: int) -> None:
         pixels = torch.stack(self.first_left.inputs[1:], 1)  # of the row above; zeros above the first row
-        self.first_down.push(pixels)
-        self.first_above.push(pixels)
+        self.first_down.append(pixels)
+        self.first_above.append(pixels)
         self.first_left.start_row(F.pad(self.first_above.output(), (0, 0, 0, 1)))
         self.level.start_row(row, self.first_down.output())
 

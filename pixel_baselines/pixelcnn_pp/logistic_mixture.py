@@ -23,7 +23,7 @@ ELEMENTS_AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class MixtureParameters:
-    """What the network says of each site; M components, C channels, any leading dimensions.
+    """What the network gives for each site; M components, C channels, any leading dimensions.
 
     Attributes:
         log_weights: ``(..., M)``, normalised.
@@ -42,8 +42,8 @@ class MixtureParameters:
         """Means ``(..., M)`` of a channel, given the values ``(...)`` of those before it."""
         mean = self.means[..., channel, :]
         first = channel * (channel - 1) // 2
-        for number, value in enumerate(earlier[:channel]):
-            mean = mean + self.coefficients[..., first + number, :] * value[..., None]
+        for index, value in enumerate(earlier[:channel]):
+            mean = mean + self.coefficients[..., first + index, :] * value[..., None]
         return mean
 
 
@@ -82,7 +82,7 @@ class LogisticMixture:
 
     @property
     def parameter_count(self) -> int:
-        """Numbers that the network gives a site (P)."""
+        """How many numbers the network gives for a site (P)."""
         return self.components * (1 + 2 * self.channels + self.channels * (self.channels - 1) // 2)
 
     @property
@@ -158,10 +158,10 @@ class LogisticMixture:
 
 
 class MixtureDecoder:
-    """The channels of a site one after the other, each given those before it.
+    """Decodes the channels of a site one after the other, each given those before it.
 
-    What a channel turned out to be says which component it came from: the weights of the components for
-    the next channel are their responsibilities for those so far,
+    A channel's value is evidence for the component that it came from: the weights of the components for the
+    next channel are their responsibilities for the channels so far,
     p(g | r) = Σ_m π_m p_m(r) p_m(g | r) / Σ_m π_m p_m(r).
 
     Args:

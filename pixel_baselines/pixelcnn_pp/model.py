@@ -9,13 +9,13 @@ from rasterwise.symbols.condition import Condition
 
 
 class PixelCNNPP(PixelCNNPPNetwork):
-    """PixelCNN++.
+    """Gated residual streams over several resolutions, and a mixture of logistics over whole pixels.
 
     A site's network output depends on the whole pixels before it; its channels depend on one another in the
-    likelihood alone. Deviations from the paper are said beside the code that makes them.
+    likelihood alone. Comments in the code name where it departs from the paper.
 
-    The gains and biases start from the first batch seen in training mode (``initialised`` remembers that
-    they have); a model that never saw one is a plain weight-normalised network.
+    The gains and biases start from the first batch seen in training mode (the buffer ``initialised`` says
+    whether they have); a model that never saw one is a plain weight-normalised network.
 
     Args:
         config: Its architecture and its data.

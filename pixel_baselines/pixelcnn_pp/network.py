@@ -1,4 +1,4 @@
-"""PixelCNN++: two shifted streams over three resolutions, and a mixture of logistics over whole pixels."""
+"""PixelCNN++'s configuration, layers and teacher-forced logits."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class PixelCNNPPConfig(AutoregressiveConfig):
             has no lower one.
         components: Logistics in the mixture (M).
         dropout: Inside the gated blocks, in training.
-        embedding: How the network sees symbols: as values in [-1, 1], or learned vectors (codes, whose
-            numbers are no intensities). The likelihood takes neighbouring symbols to be alike either way.
+        embedding: How the network sees symbols: as values in [-1, 1], or as learned vectors (for codes, which
+            have no order). The likelihood takes neighbouring symbols to be alike either way.
         embedding_width: Of learned vectors.
     """
 
@@ -61,7 +61,7 @@ class PixelCNNPPConfig(AutoregressiveConfig):
 
 
 class Activation(NamedTuple):
-    """A stream's activations with what convolutions read of them, which several do: it is computed once.
+    """A stream's activations and their concat-ELU, which several convolutions read: it is computed once.
 
     Attributes:
         value: ``(B, D, H, W)``.
@@ -99,7 +99,7 @@ class GatedBlock(nn.Module):
     Args:
         convolution: The stream's kind of convolution.
         kernel: Its kernel.
-        beside: Channels that it reads, at each site, beside its own input: of the other stream and a skip.
+        beside: Channels that it also reads at each site: of the other stream and of a skip connection.
         config: Width, dropout and classes.
     """
 
@@ -113,6 +113,7 @@ class GatedBlock(nn.Module):
         super().__init__()
         width = config.width
         self.conv_in = convolution(2 * width, width, kernel)
+        # Saved weights have this name, and the fingerprints of models with it.
         self.beside = DownRightShiftedConv2d(beside, width, (1, 1)) if beside else None
         self.dropout = nn.Dropout(config.dropout)
         # The paper's start: each block changes its input little at first.
@@ -135,7 +136,7 @@ class TwoStreamBlock(nn.Module):
     """A gated block of the downward stream, and one of the down-right stream that reads its output.
 
     Args:
-        skip: Whether it is on the way up and reads what the way down was at its place.
+        skip: Whether it is on the way up and reads the activations of the way down.
         config: As for ``GatedBlock``.
     """
 
@@ -214,7 +215,11 @@ class Level(nn.Module):
 
 
 class PixelCNNPPNetwork(AutoregressiveModel):
-    """Layers and teacher-forced logits of ``PixelCNNPP``, which adds cached decoding."""
+    """The part of ``PixelCNNPP`` that its decoder reads: layers, log-probabilities and teacher-forced logits.
+
+    Args:
+        config: Its architecture and its data.
+    """
 
     config_class = PixelCNNPPConfig
     config: PixelCNNPPConfig
@@ -268,7 +273,7 @@ class PixelCNNPPNetwork(AutoregressiveModel):
     def features(self, inputs: Tensor) -> Tensor:
         """What ``embed`` gave as the network's input ``(B, F, H, W)``: ones, then each channel's features.
 
-        The ones tell the network where the grid ends, beyond which everything is 0.
+        The ones show the network where the grid ends, beyond which everything is 0.
         """
         if self.vectors is not None:
             inputs = inputs[..., 1:].movedim(-1, 2).flatten(1, 2)

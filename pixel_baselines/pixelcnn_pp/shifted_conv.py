@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LEAST_VARIANCE = 1e-6
+"""Of a channel over the first batch; below it, it counts as constant."""
+
 
 class WeightNormConv2d(nn.Module):
     """A convolution whose kernel is a direction times a gain, for each output channel.
@@ -120,9 +123,9 @@ class DownRightShiftedUpsample(WeightNormConv2d):
 def data_dependent_start(network: nn.Module) -> Iterator[None]:
     """Inside the block, a pass through ``network`` sets every gain and bias from what passes through.
 
-    The one place where a forward pass writes weights: it is how the paper starts, once, from the first
-    training batch. Processes that train together take the moments of their batches together, so that they
-    start from the same weights.
+    Nowhere else does a forward pass write weights: this is how the paper starts, once, from the first training
+    batch. Processes that train together take the moments of their batches together, so that they start from the
+    same weights.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, WeightNormConv2d)]
     hooks = [layer.register_forward_hook(_start) for layer in layers]
@@ -142,9 +145,10 @@ def _start(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
         torch.distributed.all_reduce(moments)
         moments /= torch.distributed.get_world_size()
     mean = moments[0]
-    # The floor is for a channel that is constant on this batch: dividing by its zero would explode later.
-    deviation = (moments[1] - mean.square()).clamp(min=1e-6).sqrt()
-    factor = layer.start_scale / deviation
+    variance = moments[1] - mean.square()
+    # A channel that is constant on this batch, as all are that see nothing of a small grid, keeps its gain:
+    # dividing by its deviation would let later batches explode, by a factor a layer.
+    factor = torch.where(variance < LEAST_VARIANCE, 1.0, layer.start_scale / variance.sqrt())
     layer.gain.mul_(factor)
     layer.bias.copy_((layer.bias - mean) * factor)
     return ((sample - mean[:, None, None]) * factor[:, None, None]).to(output.dtype)

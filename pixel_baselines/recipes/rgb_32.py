@@ -1,7 +1,7 @@
 """Recipes for 32×32 RGB images, CIFAR-10 unless another dataset is named.
 
 None of them has been run yet. The ``_gpu`` recipes are the papers' CIFAR-10 models (for Gated PixelCNN the
-one of 32×32 ImageNet, the only one whose size its paper tells), with the papers' batch sizes; the optimizer is
+one of 32×32 ImageNet, the only one whose size its paper gives), with the papers' batch sizes; the optimizer is
 AdamW in all of them.
 """
 

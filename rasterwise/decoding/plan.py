@@ -87,7 +87,7 @@ class SamplingPlan:
         if rows is None:
             return plan
         if rows.ndim != 1 or not len(rows) or int(rows.min()) < 0 or int(rows.max()) >= n:
-            raise InputError(f"rows are {rows.tolist()}, expected some of the numbers from 0 to {n - 1}")
+            raise InputError(f"rows are {rows.tolist()}, expected indices from 0 to {n - 1}")
         return plan[rows.to(device)]
 
     def __len__(self) -> int:

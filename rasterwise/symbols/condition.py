@@ -1,4 +1,4 @@
-"""What a model may be told about an image before it draws it."""
+"""What images are conditioned on: labels and maps."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 from rasterwise.errors import InputError
 
 UNCONDITIONED = -1
-"""The label of a row that is told nothing: what label dropout trains and guidance compares with."""
+"""The label of an image without a condition, which label dropout trains and guidance compares with."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A batch of conditions, one an image: a label, a map, or both.
+    """A batch of conditions, one for each image: a label, a map, or both.
 
     Attributes:
-        label: Class labels, int64 ``(B,)``; ``UNCONDITIONED`` (-1) where a row is told nothing.
-        spatial: What is known of every site, float ``(B, D, H, W)``; zeros where a row is told nothing.
+        label: Class labels, int64 ``(B,)``; ``UNCONDITIONED`` (-1) for an image without one.
+        spatial: Features of every site, float ``(B, D, H, W)``; zeros for an image without any.
 
     Raises:
         InputError: Neither is given, or they are of different batch sizes.
@@ -57,7 +57,7 @@ class Condition:
         )
 
     def with_unconditioned(self) -> Condition:
-        """This batch followed by as many unconditioned rows."""
+        """This batch followed by as many images without a condition."""
         label, spatial = self.label, self.spatial
         return Condition(
             None if label is None else torch.cat([label, torch.full_like(label, UNCONDITIONED)]),

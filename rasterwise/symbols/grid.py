@@ -12,7 +12,7 @@ from rasterwise.errors import InputError
 
 
 class Site(NamedTuple):
-    """Where one symbol sits."""
+    """The row, the column and the channel of one symbol."""
 
     row: int
     column: int

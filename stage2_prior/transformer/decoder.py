@@ -1,4 +1,4 @@
-"""The transformer prior's cached decoder: one site at a time, over the keys and values of the sites before it."""
+"""Cached decoding of the transformer prior."""
 
 from __future__ import annotations
 
@@ -26,18 +26,23 @@ class LayerWeights(NamedTuple):
 
 
 class LlamaDecoder(TransformerDecoder):
-    """A walk over a Llama's weights that computes each activation once.
+    """Decodes a Llama.
 
-    The weights are copied, laid out for the walk, when it is made: training the model afterwards changes
-    no walk that has begun. All that grows with the walk is allocated then, too.
+    The weights are copied, in the layout that decoding reads, when the decoder is made: training the model
+    afterwards does not change it. All memory that decoding fills is allocated then, too.
 
-    The cost law. A site takes the matrix products of one token an image, which are those of a
-    teacher-forced pass cut into N pieces, and reads the cache once: 2 · depth · D numbers an image and
-    site before it, and all weights once, however small the batch. At batch 1 reading the weights is most
-    of the time, and the dispatch of 17 operations a layer the rest.
+    The cost law. A position takes the matrix products of one token for each image, which are those of a
+    teacher-forced pass cut into N pieces. It reads the cache once, 2 · depth · D numbers for each image and earlier
+    position, and all weights once, however small the batch. At batch 1 reading the weights is most of the time,
+    and the dispatch of 17 operations a layer the rest.
 
     Of the ways to attend with one query on a CPU, batched matrix products take up to a third less time than
-    ``scaled_dot_product_attention`` where time counts, at many images and sites; it is faster at batch 1.
+    ``scaled_dot_product_attention`` where time counts, at many images and positions; it is faster at batch 1.
+
+    Args:
+        model: In evaluation mode.
+        batch_size: How many grids are decoded at once.
+        condition: B conditions, or None.
     """
 
     @torch.no_grad()
@@ -46,7 +51,7 @@ class LlamaDecoder(TransformerDecoder):
         heads, width, dtype = config.num_attention_heads, config.hidden_size, model.start.weight.dtype
         rows, head_width = batch_size * heads, width // heads
         self.layers = [_layer_weights(layer) for layer in llama.layers]
-        self.turns = _turns(llama.rotary_emb.angles, dtype).to(model.device)
+        self.rotations = _rotations(llama.rotary_emb.angles, dtype).to(model.device)
 
         def empty(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.empty(shape, dtype=dtype, device=model.device)
@@ -66,20 +71,20 @@ class LlamaDecoder(TransformerDecoder):
         self.floor.fill_(config.rms_norm_eps)
         self.qkv = empty(rows, 3, head_width)
         self.query, self.new_entry = self.qkv[:, :1], self.qkv[:, 1:].transpose(0, 1)
-        # Half precisions have no complex numbers of their own: theirs are turned in float32.
-        turned_dtype = torch.promote_types(dtype, torch.float32)
-        self.turned = self.qkv if turned_dtype == dtype else empty(rows, 3, head_width, dtype=turned_dtype)
-        self.pairs = torch.view_as_complex(self.turned.view(rows, -1, 2))
+        # Half precisions have no complex numbers of their own: theirs are rotated in float32.
+        rotated_dtype = torch.promote_types(dtype, torch.float32)
+        self.rotated = self.qkv if rotated_dtype == dtype else empty(rows, 3, head_width, dtype=rotated_dtype)
+        self.pairs = torch.view_as_complex(self.rotated.view(rows, -1, 2))
         self.mixed = empty(batch_size, width)
         self.mixed_heads = self.mixed.view(rows, 1, head_width)
         self.gate_up = empty(batch_size, self.layers[0].gate_up.shape[1])
         self.gate, self.up = self.gate_up.chunk(2, 1)
 
     def _pass_layers(self) -> None:
-        turn, qkv = self.cache.row_of(self.turns), self.qkv.view(self.batch_size, -1)
+        rotation, qkv = self.cache.row_of(self.rotations), self.qkv.view(self.batch_size, -1)
         for layer, weights in enumerate(self.layers):
             torch.mm(self._normalised(), weights.qkv, out=qkv)
-            self._turn(turn)
+            self._rotate(rotation)
             self.cache.attend(layer, self.query, self.new_entry, self.mixed_heads)
             self.stream.addmm_(self.mixed, weights.attention_out)
             torch.mm(self._normalised(), weights.gate_up, out=self.gate_up)
@@ -87,14 +92,14 @@ class LlamaDecoder(TransformerDecoder):
             self.gate.mul_(self.up)
             self.stream.addmm_(self.gate, weights.mlp_out)
 
-    def _turn(self, turn: Tensor) -> None:
+    def _rotate(self, rotation: Tensor) -> None:
         """Rotary positions: each pair of a query or a key is a complex number, times e^(i · angle)."""
-        if self.turned is self.qkv:
-            self.pairs.mul_(turn)
+        if self.rotated is self.qkv:
+            self.pairs.mul_(rotation)
         else:
-            self.turned.copy_(self.qkv)
-            self.pairs.mul_(turn)
-            self.qkv.copy_(self.turned)
+            self.rotated.copy_(self.qkv)
+            self.pairs.mul_(rotation)
+            self.qkv.copy_(self.rotated)
 
     def _normalised(self) -> Tensor:
         """x / √(mean x² + eps), the gain being in the weights: ``F.rms_norm`` dispatches three times as much."""
@@ -113,14 +118,14 @@ def _after_norm(weight: Tensor, gain: Tensor) -> Tensor:
     return (weight * gain).T.contiguous()
 
 
-def _turns(angles: Tensor, dtype: torch.dtype) -> Tensor:
+def _rotations(angles: Tensor, dtype: torch.dtype) -> Tensor:
     """What each pair of a head's query, key and value is multiplied with, complex ``(N, 3 · head width / 2)``.
 
-    Values are not turned: theirs is 1, which costs less than to leave them out of the product.
+    Values are not rotated: theirs is 1, which costs less than to leave them out of the product.
     """
-    turned = torch.polar(torch.ones_like(angles), angles)[:, : angles.shape[1] // 2]
-    turns = torch.cat([turned, turned, torch.ones_like(turned)], 1)
-    return turns.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+    of_pairs = torch.polar(torch.ones_like(angles), angles)[:, : angles.shape[1] // 2]
+    rotations = torch.cat([of_pairs, of_pairs, torch.ones_like(of_pairs)], 1)
+    return rotations.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
 
 
 def _layer_weights(layer: LlamaDecoderLayer) -> LayerWeights:
@@ -131,7 +136,7 @@ def _layer_weights(layer: LlamaDecoderLayer) -> LayerWeights:
         return weight.unflatten(0, (-1, head_width))
 
     def paired(weight: Tensor) -> Tensor:
-        """Llama turns the i-th of a head's rows with the i-th of its second half: put the two side by side."""
+        """Llama rotates the i-th of a head's rows with the i-th of its second half: put the two side by side."""
         return by_head(weight).unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
 
     query = paired(attention.q_proj.weight / math.sqrt(head_width))

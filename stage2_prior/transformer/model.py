@@ -12,7 +12,7 @@ class TransformerPrior(TransformerPriorNetwork):
     """Decoder-only transformer over symbols in raster order, on transformers' Llama classes.
 
     The sequence that it reads is a start vector, which carries the class, and then the symbols but for the
-    last; the i-th output gives symbol i, and the i-th position is symbol i's place on the grid.
+    last; the i-th output gives symbol i, and the i-th rotary position is that of symbol i on the grid.
 
     Args:
         config: Its architecture and its data.

@@ -1,4 +1,4 @@
-"""The transformer prior: a Llama decoder over a grid of codes in raster order."""
+"""The transformer prior's configuration, layers and teacher-forced logits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,11 @@ class TransformerPriorConfig(AutoregressiveConfig):
 
 
 class TransformerPriorNetwork(AutoregressiveModel):
-    """Layers and teacher-forced logits of ``TransformerPrior``, which adds cached decoding."""
+    """The part of ``TransformerPrior`` that its decoder reads: layers and teacher-forced logits.
+
+    Args:
+        config: Its architecture and its data.
+    """
 
     config_class = TransformerPriorConfig
     can_be_sharded = True

@@ -1,4 +1,4 @@
-"""Rotary positions on a grid: the angle of a symbol tells its row, its column and its channel."""
+"""Rotary positions on a grid: by the row, the column and the channel of a symbol."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ BASE = 100.0
 
 
 class GridRotaryEmbedding(nn.Module):
-    """Cosines and sines that take the place of Llama's one-dimensional ones.
+    """Cosines and sines in place of Llama's one-dimensional ones.
 
-    The pairs of a head are shared out over the axes of the grid that are longer than 1; each pair turns by
-    its axis's coordinate times a frequency.
+    The pairs of a head are divided among the axes of the grid that are longer than 1. The angle of a pair is the
+    coordinate on its axis times a frequency.
 
     Args:
-        grid: Whose raster order the positions 0 … N − 1 number.
+        grid: The grid; positions 0 … N − 1 are its symbols in raster order.
         head_width: Width of an attention head, even.
 
     References:
@@ -33,8 +33,8 @@ class GridRotaryEmbedding(nn.Module):
         lengths = (grid.height, grid.width, grid.channels)
         axes = [axis for axis, length in enumerate(lengths) if length > 1] or [0]
         angles = []
-        for turn, axis in enumerate(axes):
-            count = pairs // len(axes) + (turn < pairs % len(axes))
+        for index, axis in enumerate(axes):
+            count = pairs // len(axes) + (index < pairs % len(axes))
             frequencies = BASE ** -(torch.arange(count, dtype=torch.float64) / count)
             angles.append(sites[:, axis, None] * frequencies)
         # No buffer: a model cast to a half precision would take its angles with it.

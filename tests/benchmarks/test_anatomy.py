@@ -1,4 +1,4 @@
-"""The benchmark that takes a site's time apart. No test of a time."""
+"""The benchmark of what a symbol's time is made of. No test of a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rasterwise.errors import InputError
 
 @pytest.mark.parametrize("name", ["pixelcnn-pp-rgb-small", "pixelcnn", "image-gpt"])
 def test_a_cell_says_what_was_measured(name: SampledName) -> None:
-    """The shares are a whole; batched products are seen in attention and where a front takes all blocks at once."""
+    """The shares are a whole; batched products are seen in attention and where a wavefront takes all blocks at once."""
     cell = measure_anatomy(name, AnatomyBenchmark(batch_size=2, rows=1, size="tiny"))
     assert sum(cell["share_of_time"].values()) == pytest.approx(1)
     assert cell["share_of_time"]["matrix products"] > 0

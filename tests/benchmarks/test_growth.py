@@ -1,4 +1,4 @@
-"""The benchmark of growth: the grids that it says, and the exponent of its own figures. No test of a time."""
+"""The benchmark of growth: its grids, and the exponent of its own figures. No test of a time."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_any_model_is_a_prior_over_codes(
 
 
 def test_palette_of_colours(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """ImageGPT on RGB images through a palette fitted to them, told their classes."""
+    """ImageGPT on RGB images through a palette fitted to them, conditioned on their classes."""
     dataset = folders.classes("animals", 20)
     flags = [f"--dataset={dataset}", "--size=8", "--palette=16", "--conditional"]
     report = trained(capsys, "image-gpt", tmp_path / "run", *flags)

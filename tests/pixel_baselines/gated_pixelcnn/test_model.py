@@ -113,7 +113,7 @@ def test_replayed_rows_read_their_own_row_of_the_map(guidance: float) -> None:
 
 
 def test_a_spatial_condition_counts_and_does_not_leak() -> None:
-    """A row's map changes its own log-probability and no other row's; a map of zeros tells nothing."""
+    """A row's map changes its own log-probability and no other row's; a map of zeros is no condition."""
     grid = Grid(3, 3, 4, 8)
     model, symbols, maps = (
         spatial_model(grid),
@@ -182,7 +182,7 @@ def test_a_condition_keeps_label_and_map_together() -> None:
 
 
 def test_negated_gate() -> None:
-    """One sigmoid over (2a, b) gives the gated activation unit with its sign turned."""
+    """One sigmoid over (2a, b) gives the gated activation unit with its sign reversed."""
     a, b = torch.randn(2, 5, 7, dtype=torch.float64).unbind(0)
     out = torch.empty(5, 7, dtype=torch.float64)
     negated_gate(torch.cat([2 * a, b], -1).sigmoid(), out)

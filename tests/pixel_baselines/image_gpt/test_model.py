@@ -86,7 +86,7 @@ def test_refuses_a_configuration(wrong: dict[str, Any]) -> None:
 
 
 def test_features_are_of_their_own_image() -> None:
-    """An image's features are the same alone and beside any others; one vector a layer and one more."""
+    """An image's features are the same alone and in a batch; one vector a layer and one more."""
     grid = Grid(1, 3, 4, 5)
     model = randomized(small(grid, CLASSES))
     symbols, condition = random_symbols(grid, 4), random_condition(4)
@@ -219,7 +219,7 @@ def test_openai_grid(tmp_path: Path) -> None:
 
 
 def test_openai_refuses_pickles(tmp_path: Path) -> None:
-    """A folder whose weights are a pickle alone is refused, and the message tells the mend."""
+    """A folder whose weights are a pickle alone is refused, and the message names the mend."""
     folder = saved(their_model(), tmp_path)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"only a pytorch_model\.bin.*save_pretrained"):

@@ -50,7 +50,7 @@ def test_nearest_colour(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ties_go_to_the_first_colour() -> None:
-    """A pixel exactly between two colours gets the first of them, whatever it is beside."""
+    """A pixel exactly between two colours gets the first of them, whatever is near it."""
     tokenizer = PaletteTokenizer(PaletteConfig(2, 1)).fit(torch.tensor([[[[10, 20]]]], dtype=torch.uint8))
     assert tokenizer.encode(torch.full((1, 1, 50, 50), 15, dtype=torch.uint8)).eq(0).all()
     assert tokenizer.encode(torch.tensor([[[[14, 15, 16]]]], dtype=torch.uint8)).tolist() == [[[[0, 0, 1]]]]
@@ -111,7 +111,7 @@ def test_looks_at_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    """The colours are in the folder, and the fingerprint tells one palette from another."""
+    """The colours are in the folder, and the fingerprints of two palettes differ."""
     tokenizer, images = fitted(), random_images(2, 3, 5, 4)
     loaded = PaletteTokenizer.from_pretrained(tokenizer.save_pretrained(tmp_path / "palette"))
     assert torch.equal(loaded.encode(images), tokenizer.encode(images))

@@ -88,14 +88,14 @@ def test_layer_is_the_papers_equations() -> None:
         c: dict[tuple[int, int], Tensor] = {}
         for row in range(height):
             for column in range(columns)[::step]:
-                beside, above = (row, column - step), (row - 1, column)
+                along, above = (row, column - step), (row - 1, column)
                 gates = (
                     x[row, column] @ (layer.input_weight[direction] * mask.flatten(1)) + layer.bias[direction]
                 )
-                gates = gates + h.get(beside, zero) @ layer.state_weight[direction, :width]
+                gates = gates + h.get(along, zero) @ layer.state_weight[direction, :width]
                 gates = gates + h.get(above, zero) @ layer.state_weight[direction, width:]
                 o, f, i, g = gates.chunk(4, 1)
-                c[row, column] = f.sigmoid() * c.get(beside, zero) + i.sigmoid() * g.tanh()
+                c[row, column] = f.sigmoid() * c.get(along, zero) + i.sigmoid() * g.tanh()
                 h[row, column] = o.sigmoid() * c[row, column].tanh()
         return h
 

@@ -196,9 +196,9 @@ def test_decoder_computes_each_activation_once(monkeypatch: pytest.MonkeyPatch) 
         for block in (*stream.descending, *stream.ascending):
             assert counts[id(block.right_in)] == counts[id(block.right_out)] == height * width
             assert counts[id(block.down_in)] == counts[id(block.down_out)] == height
-    assert counts[id(level.shrink_right)] == counts[id(level.grow_right)] == low_rows * low_columns
-    assert counts[id(level.shrink_down)] == low_rows
-    assert counts[id(level.grow_down)] == rows
+    assert counts[id(level.downsample_right)] == counts[id(level.upsample_right)] == low_rows * low_columns
+    assert counts[id(level.downsample_down)] == low_rows
+    assert counts[id(level.upsample_down)] == rows
 
 
 def test_decoder_keeps_rows_not_areas() -> None:
@@ -207,7 +207,7 @@ def test_decoder_keeps_rows_not_areas() -> None:
     def held(height: int) -> int:
         grid = Grid(1, height, 8, 4)
         decoder = PixelCNNPP(PixelCNNPPConfig(grid=grid, width=4, blocks=1, components=2)).eval().decoder(2)
-        decoder.steps = []  # they tell the order, and are as many as the symbols
+        decoder.steps = []  # the positions are as many as the symbols, in every decoder
         storages: dict[int, int] = {}
         todo: list[object] = [decoder]
         visited: set[int] = set()
@@ -241,3 +241,16 @@ def test_decoder_keeps_rows_not_areas() -> None:
 def test_refuses_a_configuration(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         small(**changes)
+
+
+@pytest.mark.parametrize("side", [1, 2, 4])
+def test_starts_on_the_smallest_grids(side: int) -> None:
+    """Where a resolution has one site, channels see nothing and are constant: loss and gradients stay moderate."""
+    torch.manual_seed(0)
+    grid = Grid(1, side, side, 256)
+    model = PixelCNNPP(PixelCNNPPConfig(grid=grid, width=16, blocks=2, resolutions=3, dropout=0)).train()
+    loss = -model.log_prob(random_symbols(grid, 4)).mean() / grid.size
+    loss.backward()
+    assert loss < 10
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert all(gradient.abs().max() < 1e4 for gradient in gradients)

@@ -79,7 +79,7 @@ def test_every_region_is_captured_once(
 
 
 def test_a_number_of_the_hosts_is_not_replayed() -> None:
-    """The stand-in tells decoding that would go wrong on a GPU: a capture keeps the row that it was made in."""
+    """The stand-in finds decoding that would go wrong on a GPU: a capture keeps the row that it was made in."""
     regions = [CaptureRegion(6, 5)]
     plain, _ = drawn(Adder(regions, mistaken=True))
     replayed, _ = drawn(Adder(regions, mistaken=True), CpuCapture())

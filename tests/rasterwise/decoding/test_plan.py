@@ -88,7 +88,7 @@ def test_at_guidance_0_there_is_no_condition() -> None:
         ({"known": KNOWN, "mask": MASK[0]}, r"mask is torch.bool \(2, 3\), expected bool"),
         ({"known": KNOWN, "mask": MASK.float()}, "mask is torch.float32"),
         ({"known": KNOWN, "mask": MASK.expand(4, 1, 2, 3)}, "4 masks for 5 samples"),
-        ({"rows": torch.tensor([0, 5])}, r"rows are \[0, 5\], expected some of the numbers from 0 to 4"),
+        ({"rows": torch.tensor([0, 5])}, r"rows are \[0, 5\], expected indices from 0 to 4"),
         ({"rows": torch.tensor([-1])}, r"rows are \[-1\]"),
         ({"rows": torch.tensor([], dtype=torch.int64)}, r"rows are \[\]"),
     ],

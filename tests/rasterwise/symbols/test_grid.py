@@ -10,7 +10,7 @@ from rasterwise.symbols.grid import Grid, Site
 
 
 def test_raster_order_is_rows_then_columns_then_channels() -> None:
-    """flatten puts the symbol of site(i) at place i."""
+    """flatten puts the symbol of site(i) at position i."""
     grid = Grid(3, 2, 4, 100)
     symbols = torch.arange(24).reshape(1, 3, 2, 4)
     sequence = grid.flatten(symbols)[0]

@@ -72,7 +72,7 @@ def test_attention_sees_differences_of_coordinates_alone(grid: Grid) -> None:
 
 
 def test_half_precision_keeps_its_positions() -> None:
-    """A model cast to bfloat16 turns by exact angles, not by rounded ones."""
+    """A model cast to bfloat16 rotates by exact angles, not by rounded ones."""
     rotary = GridRotaryEmbedding(Grid(1, 16, 16, 2), 8)
     before = rotary.angles.clone()
     assert torch.equal(rotary.to(torch.bfloat16).angles, before)
@@ -137,7 +137,7 @@ def test_decoder_in_buckets_is_naive(bucket: int, monkeypatch: pytest.MonkeyPatc
 
 
 def test_decoders_of_one_model_are_apart() -> None:
-    """Two decoders that take turns, with other symbols, labels and batch sizes, do not meet."""
+    """Two decoders that alternate, with other symbols, labels and batch sizes, do not meet."""
     grid = Grid(1, 3, 4, 5)
     model = randomized(small(grid, CLASSES))
     decoders = []
@@ -177,7 +177,7 @@ def test_low_precision_stays_near_the_exact(dtype: torch.dtype, factor: float) -
 
 
 def buffers_of(holder: Any) -> Iterator[tuple[int, int]]:
-    """The place in memory of every tensor that an object holds, and the bytes that are kept for it."""
+    """The address of every tensor that an object holds, and the bytes that are kept for it."""
     for value in vars(holder).values() if hasattr(holder, "__dict__") else holder:
         if isinstance(value, torch.Tensor):
             storage = value.untyped_storage()
@@ -201,7 +201,7 @@ def test_memory_does_not_grow() -> None:
 
 
 class CountedOperations(TorchDispatchMode):
-    """Counts what torch is told to do inside."""
+    """Counts the operations inside."""
 
     def __init__(self) -> None:
         super().__init__()
