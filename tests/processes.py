@@ -68,13 +68,20 @@ def pixel() -> Objective:
     return LikelihoodObjective(GatedPixelCNN(GatedPixelCNNConfig(grid=GRID, depth=2, width=8)))
 
 
+def adversarial() -> Objective:
+    """A prior, and a Gated PixelCNN with an optimizer of its own in the same step, as a discriminator would be."""
+    objective = prior()
+    objective.adversaries = (pixel(),)
+    return objective
+
+
 def images() -> torch.Tensor:
     """Random images, smooth enough that something can be learned."""
     noise = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     return (torch.nn.functional.interpolate(noise, 8, mode="bilinear") * 255).to(torch.uint8)
 
 
-STAGES = {"vqvae": vqvae, "prior": prior, "pixel": pixel}
+STAGES = {"vqvae": vqvae, "prior": prior, "pixel": pixel, "adversarial": adversarial}
 
 
 SHARDED = {

@@ -164,6 +164,9 @@ class Checkpoints:
     def _restore(
         self, content: dict[str, Any], tensors: dict[str, Tensor], report: Callable[[str], None]
     ) -> Start:
+        names = {key.partition("/")[0] for key in tensors} - {"random_states"}
+        if strange := names - self.modules.keys() - self.optimizers.keys():
+            raise KeyError(f"it has no {min(strange)}")
         for name, module in self.modules.items():
             own, saved = module.state_dict(), _named(tensors, name)
             module.load_state_dict({k: sharded_like(value, own.get(k, value)) for k, value in saved.items()})

@@ -42,8 +42,9 @@ class Objective(nn.Module, ABC):
         model: What is trained and saved.
         criterion: The test metric that tells which weights are best, the lower the better; empty: none does.
         adversaries: Objectives with models of their own (a discriminator's, say), which the same training step
-            trains, each with an optimizer of its own. A tuple of modules is no submodule: an objective's own
-            parameters are those of its model alone.
+            trains, each with an optimizer of its own. All of them compute a part of a batch one after the other,
+            before any weight changes, and none may leave a gradient in another one's parameters. In a tuple they
+            are no submodules, so that each model has one optimizer.
     """
 
     model: Pretrained

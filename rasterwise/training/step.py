@@ -23,7 +23,7 @@ from rasterwise.training.optimizer import adamw, averaged_model, learning_rate_s
 
 
 class TrainingStep:
-    """Takes the steps of a training: calls it with a batch, and the weights are those of the next step.
+    """The step of a training: called with a batch, it changes the weights once.
 
     Args:
         objective: The model with its losses; it is moved to the accelerator's device, into training mode.
@@ -55,7 +55,6 @@ class TrainingStep:
     def __init__(self, objective: Objective, config: TrainingConfig, accelerator: Accelerator) -> None:
         if objective.adversaries and config.precision == "fp16":
             raise InputError("an adversary is not trained in fp16, whose loss scale is one model's; use bf16")
-        check_sharding(objective.model, accelerator)
         self.config, self.accelerator = config, accelerator
         self._trained = objective.model.to(accelerator.device)
         self._averaged = averaged_model(self._trained, config.ema_decay)
@@ -111,6 +110,7 @@ class _Learner:
     def __init__(
         self, prefix: str, objective: Objective, config: TrainingConfig, accelerator: Accelerator
     ) -> None:
+        check_sharding(objective.model, accelerator)
         self.prefix, self.objective, self.config = prefix, objective, config
         self.accelerator = accelerator
         optimizer = adamw(objective.to(accelerator.device), config)

@@ -1,0 +1,67 @@
+"""What every training command does: a dry run, a report of what is done, or the training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rasterwise.command_line.options import TrainingOptions
+from rasterwise.command_line.training import run_training
+from rasterwise.data.indexed import tensor_split
+from rasterwise.errors import InputError
+from rasterwise.training.accelerator import start_accelerator
+from rasterwise.training.config import TrainingConfig
+from rasterwise.training.objective import TrainingTask
+from tests.rasterwise.training.test_loop import data_for, prior_objective
+
+CONFIG = TrainingConfig(steps=2, batch_size=4, evaluate_every=2, device="cpu")
+
+
+def task() -> TrainingTask:
+    objective = prior_objective()
+    split = tensor_split(*data_for(objective))
+    return TrainingTask(
+        objective,
+        split,
+        evaluate=lambda *_: {"nll_nats": 1.0},
+        save_tokenizer=lambda folder: (folder.mkdir(), (folder / "config.json").write_text("{}")),
+    )
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    options = TrainingOptions(output=tmp_path / "run", training=CONFIG, dry_run=True)
+    report = run_training(options, "train", task(), start_accelerator(CONFIG))
+    assert report["parameters"] > 0
+    assert report["configuration"] == {"training": report["configuration"]["training"]}
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_trained_once(tmp_path: Path) -> None:
+    """The tokenizer goes into its folder; the same options again give its report, other ones are refused."""
+    options = TrainingOptions(output=tmp_path / "run", training=CONFIG)
+    first = run_training(options, "train", task(), start_accelerator(CONFIG))
+    assert (first["output"], first["steps"]) == (str(tmp_path / "run"), 2)
+    assert (tmp_path / "run" / "tokenizer" / "config.json").exists()
+    report = (tmp_path / "run" / "report.json").stat().st_mtime_ns
+    assert run_training(options, "train", task(), start_accelerator(CONFIG)) == first
+    assert (tmp_path / "run" / "report.json").stat().st_mtime_ns == report
+    other = replace(options, training=replace(CONFIG, steps=3))
+    with pytest.raises(InputError, match=r"holds a run with training\.steps = 2, not 3"):
+        run_training(other, "train", task(), start_accelerator(CONFIG))
+    with pytest.raises(InputError, match="holds a run of 'train'"):
+        run_training(options, "compare", task(), start_accelerator(CONFIG))
+
+
+def test_broken_images_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where some were left out, the report says how many."""
+
+    split = task().split
+    monkeypatch.setattr(type(split), "broken", {3: "cut short", 5: "no image"})
+    images: Any = SimpleNamespace(train=split, test=SimpleNamespace(broken={}))
+    options = TrainingOptions(output=tmp_path / "run", training=CONFIG)
+    report = run_training(options, "train", task(), start_accelerator(CONFIG), images=images)
+    assert report["broken_images"] == 2
