@@ -1,1 +1,1 @@
-"""Encoders and decoders."""
+"""Autoencoders: images to latents on the code grid, and back."""

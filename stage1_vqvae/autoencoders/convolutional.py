@@ -1,11 +1,46 @@
-"""The convolutional encoder and decoder around the codebook."""
+"""A light convolutional encoder and decoder."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
+import tyro
 from torch import Tensor, nn
+
+from rasterwise.errors import InputError
+from stage1_vqvae.autoencoders.autoencoder import AutoencoderConfig, ImageDecoder, check_size
+
+
+@dataclass(frozen=True)
+class ConvolutionalConfig(AutoencoderConfig):
+    """Strided convolutions, and residual blocks at the code grid.
+
+    Attributes:
+        kind: The autoencoder's name.
+        width: Channels of the convolutions at the code grid; half as many at full resolution.
+        blocks: Residual blocks in the encoder, and in the decoder.
+    """
+
+    kind: Annotated[Literal["convolutional"], tyro.conf.Suppress] = "convolutional"
+    width: int = 128
+    blocks: int = 2
+
+    def __post_init__(self) -> None:
+        if self.width < 16 or self.width % 16:
+            raise InputError(f"width is {self.width}, expected a multiple of 16")
+
+    def widths(self, factor: int) -> list[int]:
+        """Channels at each resolution, the highest first."""
+        return [self.width // 2] + [self.width] * (factor.bit_length() - 1)
+
+    def build_encoder(self, channels: int, factor: int, latent_width: int) -> Encoder:
+        return Encoder(channels, self.widths(factor), self.blocks, latent_width)
+
+    def build_decoder(self, outputs: int, factor: int, code_width: int) -> Decoder:
+        return Decoder(outputs, self.widths(factor), self.blocks, code_width)
 
 
 class ResidualBlock(nn.Module):
@@ -26,6 +61,12 @@ class ResidualBlock(nn.Module):
 class Encoder(nn.Module):
     """Images ``(B, C, H, W)`` to latents ``(B, D, H/f, W/f)``: strided convolutions, then residual blocks.
 
+    Args:
+        channels: Of the images.
+        widths: Channels at each resolution, the highest first; each is half as high and wide as the one before it.
+        blocks: Residual blocks at the last resolution.
+        code_width: D.
+
     References:
         van den Oord et al., Neural Discrete Representation Learning, 2017 (arXiv 1711.00937), section 4.1.
         Normalisation and SiLU in the residual blocks are later practice (Esser et al., 2020, arXiv 2012.09841).
@@ -33,6 +74,7 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, widths: list[int], blocks: int, code_width: int) -> None:
         super().__init__()
+        self.factor = 2 ** (len(widths) - 1)
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1)]
         for wide, wider in pairwise(widths):
             layers += [nn.SiLU(), nn.Conv2d(wide, wider, 4, stride=2, padding=1)]
@@ -41,10 +83,11 @@ class Encoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
+        check_size(images, self.factor)
         return self.layers(images)
 
 
-class Decoder(nn.Module):
+class Decoder(ImageDecoder):
     """Latents ``(B, D, h, w)`` to ``(B, out, h·f, w·f)``: the encoder mirrored."""
 
     def __init__(self, outputs: int, widths: list[int], blocks: int, code_width: int) -> None:
@@ -55,6 +98,10 @@ class Decoder(nn.Module):
             layers += [nn.SiLU(), nn.ConvTranspose2d(wider, wide, 4, stride=2, padding=1)]
         layers += [nn.SiLU(), nn.Conv2d(widths[0], outputs, 3, padding=1)]
         self.layers = nn.Sequential(*layers)
+
+    @property
+    def last_weight(self) -> nn.Parameter:
+        return self.layers[-1].get_parameter("weight")
 
     def forward(self, latents: Tensor) -> Tensor:
         return self.layers(latents)
