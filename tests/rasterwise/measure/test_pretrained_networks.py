@@ -74,6 +74,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, absent: str) -> None
         open_frozen_network(DISTANCE_NETWORK)
 
 
+@pytest.mark.slow
 def test_vgg16_from_a_file(tmp_path: Path) -> None:
     """The five maps before each halving are those of torchvision's network, from both kinds of files."""
     from torchvision.models import vgg16
