@@ -129,7 +129,7 @@ def _to_disk(path: Path) -> None:
 
 
 def _put(pending: Path, folder: Path) -> None:
-    """Give ``pending`` the name ``folder``; a folder that has it is moved hold_out."""
+    """Give ``pending`` the name ``folder``; a folder that has it is moved aside."""
     if not folder.exists():
         pending.rename(folder)
         return

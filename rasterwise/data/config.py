@@ -31,7 +31,7 @@ class DataConfig:
         caption_column: The column of captions; found by its name and type unless given.
         train_split: Name of the split to train on.
         test_split: Name of the split to evaluate on; where the dataset has neither it nor "validation", one
-            row in ten of the train split is set hold_out, always the same.
+            row in ten of the train split is set aside, always the same.
         streaming: Read images from their files as they are needed, and hold or copy none: from parquet
             files, here or on the Hub, and from folders of images. For datasets that do not fit on the disk.
         shuffle_buffer: Rows that streaming from parquet files holds to shuffle them, over all processes and

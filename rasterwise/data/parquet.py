@@ -32,7 +32,7 @@ class HoldOut:
     """One of every ``one_in`` rows, which one by a hash: the same rows in memory and streamed.
 
     Attributes:
-        one_in: Rows of which one is set hold_out.
+        one_in: Rows of which one is set aside.
         chosen: These rows; False for the others.
     """
 

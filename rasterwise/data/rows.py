@@ -44,7 +44,7 @@ class Row:
     """A row as it is stored.
 
     Attributes:
-        number: Its number in its split as stored, before any rows are set hold_out.
+        number: Its number in its split as stored, before any rows are set aside.
         values: What its columns hold.
         file: The file that it was read from, where one is known.
     """

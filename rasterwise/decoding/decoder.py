@@ -101,7 +101,8 @@ class Decoder(ABC):
         expected = (self.batch_size, len(self.steps[self.index]))
         if symbols.shape != expected or symbols.dtype != torch.int64:
             raise InputError(f"symbols are {symbols.dtype} {tuple(symbols.shape)}, expected int64 {expected}")
-        self.logits()  # later steps need this one's activations, also where nobody asked for its logits
+        if self._next_logits is None:
+            self.logits()  # later steps need this one's activations, also where nobody asked for its logits
         try:
             self._advance(symbols)
         except IndexError:
