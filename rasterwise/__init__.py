@@ -20,6 +20,7 @@ _MODULES = {
     "rasterwise.models.autoregressive": ("AutoregressiveConfig", "AutoregressiveModel"),
     "rasterwise.tokenizers.image": ("ImageTokenizer",),
     "rasterwise.tokenizers.pixels": ("PixelTokenizer", "PixelTokenizerConfig"),
+    "rasterwise.tokenizers.text": ("TextTokenizer", "TextTokenizerConfig"),
     "pixel_baselines": (
         "DiagonalBiLSTM",
         "DiagonalBiLSTMConfig",

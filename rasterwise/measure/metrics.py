@@ -66,3 +66,34 @@ def histogram_entropy_nats(histogram: Tensor) -> float:
     """Entropy in nats of the distribution that counts ``(K,)`` make."""
     shares = histogram.double() / histogram.sum()
     return float(torch.special.entr(shares).sum())
+
+
+@dataclass(frozen=True)
+class TextRates:
+    """How well text was predicted, by two measures.
+
+    Attributes:
+        nats_per_token: Depends on the tokenizer: compare models of one tokenizer alone.
+        bits_per_byte: Of UTF-8: compares models of any text tokenizers.
+    """
+
+    nats_per_token: float
+    bits_per_byte: float
+
+
+def text_rates(nll_nats: float, tokens: int, text_bytes: int) -> TextRates:
+    """Both rates of some texts, summed over all of them before anything is divided.
+
+    Args:
+        nll_nats: Negative log-likelihood of all texts together, each text's end included.
+        tokens: Of all texts, their ends included where a model predicts them.
+        text_bytes: UTF-8 bytes of all texts; an end has none.
+
+    Example:
+        >>> text_rates(nll_nats=256 * math.log(2), tokens=32, text_bytes=128).bits_per_byte
+        2.0
+    """
+    return TextRates(
+        nll_nats / tokens if tokens else math.nan,
+        nll_nats / (math.log(2) * text_bytes) if text_bytes else math.nan,
+    )

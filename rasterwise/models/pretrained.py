@@ -31,6 +31,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "README.md"
+BPE_NAME = "tokenizer.json"
+"""Of a text tokenizer that was trained."""
 
 
 class Pretrained(nn.Module):
@@ -183,7 +185,7 @@ def local_folder(source: str | Path, revision: str | None = None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        patterns = [CONFIG_NAME, WEIGHTS_NAME, CARD_NAME]
+        patterns = [CONFIG_NAME, WEIGHTS_NAME, BPE_NAME, CARD_NAME]
         allowed = patterns + [f"*/{pattern}" for pattern in patterns]
         return Path(snapshot_download(text, revision=revision, allow_patterns=allowed))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from rasterwise.measure.metrics import Means, histogram_entropy_nats, psnr_db
+from rasterwise.measure.metrics import Means, histogram_entropy_nats, psnr_db, text_rates
 
 
 def test_means_do_not_depend_on_how_items_are_batched() -> None:
@@ -31,3 +31,11 @@ def test_entropy() -> None:
     """log K for a uniform histogram, 0 for a single value."""
     assert histogram_entropy_nats(torch.full((8,), 5)) == pytest.approx(math.log(8))
     assert histogram_entropy_nats(torch.tensor([0, 7, 0])) == 0
+
+
+def test_bits_a_byte_do_not_depend_on_the_tokenizer() -> None:
+    """The same nats over the same text: another number of tokens changes nats a token alone."""
+    fine, coarse = text_rates(100.0, 50, 80), text_rates(100.0, 10, 80)
+    assert fine.bits_per_byte == coarse.bits_per_byte == pytest.approx(100 / math.log(2) / 80)
+    assert (fine.nats_per_token, coarse.nats_per_token) == (2.0, 10.0)
+    assert math.isnan(text_rates(0.0, 0, 0).bits_per_byte)
