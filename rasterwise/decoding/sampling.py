@@ -21,7 +21,7 @@ LOW_TEMPERATURE = 1e-6
 class Sampling:
     """How a symbol is drawn from a model's logits. The default draws from the model itself.
 
-    The steps apply in this order: guidance, temperature, top-k, top-p.
+    The steps apply in this order: guidance, a grammar's mask (``constrain``), temperature, top-k, top-p.
 
     Attributes:
         temperature: Logits are divided by it; 0 always takes the likeliest symbol.

@@ -10,6 +10,8 @@ from scipy.stats import chisquare
 
 from rasterwise.decoding.sampling import Sampling, _uniform, check_drawn, draw, draw_by_gumbel, guided
 from rasterwise.errors import InputError, NonFiniteError
+from rasterwise.symbols.documents.grammar import Grammar, constrain
+from rasterwise.symbols.grid import Grid
 
 NAN, INF = float("nan"), float("inf")
 LOGITS = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64))
@@ -210,3 +212,64 @@ def test_what_is_no_distribution_is_never_drawn_from(row: list[float], sampling:
         with pytest.raises(NonFiniteError, match="logits are NaN or infinite"):
             check_drawn(drawn, 3)
         check_drawn(drawn[:, 1:], 3)
+
+
+GRAMMAR = Grammar(text=3, grid=Grid(1, 1, 2, 4), length=20)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(),
+        Sampling(temperature=0),
+        Sampling(temperature=1e-6, guidance=7.5),
+        Sampling(temperature=50.0, top_k=2),
+        Sampling(top_k=1, top_p=0.3, guidance=0.0),
+        Sampling(top_p=0.01, guidance=-3.0),
+    ],
+    ids=str,
+)
+def test_adversarial_logits_never_leave_the_grammar(sampling: Sampling) -> None:
+    """The likeliest ids are always illegal ones, by far; every document drawn is legal and ends in time."""
+    generator = torch.Generator().manual_seed(0)
+    state, ids = GRAMMAR.start(64), []
+    for _ in range(GRAMMAR.length):
+        allowed = GRAMMAR.allowed(state)
+        logits = torch.randn(128, GRAMMAR.vocabulary.size, generator=generator)
+        logits = torch.where(allowed.repeat(2, 1), logits - 1e4, logits * 10 + 1e4)
+        probabilities = sampling.probabilities(constrain(guided(logits, sampling.guidance), allowed))
+        torch.testing.assert_close(probabilities.sum(-1), torch.ones(64))
+        assert not probabilities[~allowed].any()
+        ids.append(draw(probabilities, torch.rand(64, generator=generator, dtype=torch.float64)))
+        state = GRAMMAR.advance(state, ids[-1])
+    GRAMMAR.check(torch.stack(ids, 1))
+
+
+def test_a_mask_renormalises_over_what_is_allowed() -> None:
+    """The allowed symbols keep their proportions, and a mask of all symbols changes nothing."""
+    logits = torch.log(torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64))
+    allowed = torch.tensor([True, True, False, False])
+    expected = torch.tensor([1 / 3, 2 / 3, 0, 0], dtype=torch.float64)
+    torch.testing.assert_close(Sampling().probabilities(constrain(logits, allowed)), expected)
+    assert torch.equal(constrain(logits, torch.ones(4, dtype=torch.bool)), logits)
+
+
+def test_drawn_documents_follow_the_probabilities() -> None:
+    """Chi-square of 20,000 drawn documents against exp(log_probs) of the legal ones."""
+    grammar = Grammar(text=2, grid=Grid(1, 1, 1, 2), length=7)
+    table = torch.randn(7, 4, grammar.vocabulary.size, generator=torch.Generator().manual_seed(1)).double()
+    generator = torch.Generator().manual_seed(2)
+    state, ids = grammar.start(20_000), torch.zeros(20_000, 0, dtype=torch.int64)
+    for step in range(7):
+        logits = table[step, ids.sum(1) % 4]
+        probabilities = Sampling().probabilities(constrain(logits, grammar.allowed(state)))
+        drawn = draw(probabilities, torch.rand(20_000, generator=generator, dtype=torch.float64))
+        state, ids = grammar.advance(state, drawn), torch.cat([ids, drawn[:, None]], 1)
+    grammar.check(ids)
+    documents, counts = ids.unique(dim=0, return_counts=True)
+    sums = torch.cat([torch.zeros(len(documents), 1).long(), documents.cumsum(1)[:, :-1]], 1)
+    expected = 20_000 * grammar.log_probs(table[torch.arange(7), sums % 4], documents).sum(1).exp()
+    rare = expected < 5
+    observed = torch.cat([counts[~rare], counts[rare].sum()[None]]).double()
+    wanted = torch.cat([expected[~rare], (20_000 - expected[~rare].sum())[None]])
+    assert chisquare(observed, wanted).pvalue > 1e-4
