@@ -181,6 +181,28 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file with one JSON object a line, each with the number of its line, from 1.
+
+    Empty lines are passed over. Raises InputError, naming the line, where one is no JSON object.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist, expected a file of JSON lines")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                content = json.loads(line)
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise InputError(
+                    f"{path}:{number}: is not JSON ({error}); expected one object a line"
+                ) from None
+            if not isinstance(content, dict):
+                raise InputError(f"{path}:{number}: is a {type(content).__name__}, expected a JSON object")
+            yield number, content
+
+
 def from_json(data_class: type, content: dict[str, Any], where: object) -> Any:
     """Build a (nested) dataclass from JSON; InputError names the field that does not fit."""
     try:
