@@ -23,6 +23,7 @@ from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.grid import Grid
+from rasterwise.symbols.text import TextBatch
 from tests.capturing import OneDevice, capture_by_doing, capturing
 
 CLASSES = ("a", "b", "c")
@@ -288,6 +289,14 @@ class AutoregressiveSuite(ABC):
         assert conditioned[1] != changed[1]
         assert conditioned[2] == pytest.approx(unconditional[2].item(), abs=1e-12)
         assert len({round(value, 9) for value in conditioned.tolist()}) == 3
+
+    def test_a_text_is_refused_where_none_is_taken(self) -> None:
+        """It is never passed over in silence."""
+        grid = self.grids[0]
+        model, text = self.build(grid), TextBatch.of([torch.tensor([1])])
+        if not model.takes_text:
+            with pytest.raises(InputError, match="a text was given to a"):
+                model.log_prob(random_symbols(grid, 1), Condition(text=text))
 
     def test_guidance(self) -> None:
         """Scale 1 draws the conditional model's images and scale 0 the unconditional one's, exactly."""

@@ -52,6 +52,7 @@ class AutoregressiveModel(Pretrained):
 
     Attributes:
         takes_spatial: Whether a condition may hold a map as well as a label.
+        takes_text: Whether it may hold a text.
 
     Example:
         >>> import torch
@@ -78,6 +79,7 @@ class AutoregressiveModel(Pretrained):
 
     config: AutoregressiveConfig
     takes_spatial: ClassVar[bool] = False
+    takes_text: ClassVar[bool] = False
 
     @property
     def grid(self) -> Grid:
@@ -136,7 +138,7 @@ class AutoregressiveModel(Pretrained):
             int64 ``(B,)`` on the model's device.
 
         Raises:
-            InputError: The model has no classes or takes no spatial map, or a label or the batch size is
+            InputError: The model has no classes, takes no spatial map or no text, or a label or the batch size is
                 out of range.
         """
         classes = len(self.config.classes)
@@ -144,6 +146,8 @@ class AutoregressiveModel(Pretrained):
             raise InputError(
                 f"a spatial condition was given to a {self.kind}, which takes none; leave it out"
             )
+        if condition is not None and condition.text is not None and not self.takes_text:
+            raise InputError(f"a text was given to a {self.kind}, which takes none; leave it out")
         if condition is None or condition.label is None:
             return torch.full((batch_size,), classes, device=self.device)
         label = condition.label.to(self.device)

@@ -66,7 +66,7 @@ class Grammar:
     The state of a prefix is int64 ``(..., 3)``: how many ids it has; how many images are complete, up to the
     last stage of the form, or -1 after EOS; how many codes the open image has, -1 outside an image. ``states``
     gives it for all prefixes of whole sequences, ``start`` and ``advance`` one id after the other. All operations
-    are on the tensors' device and none waits for it, but for ``check``.
+    are on the tensors' device and none waits for it, but for those of ``check``: they can be captured.
 
     Attributes:
         text: Tokens of the text tokenizer.
@@ -129,11 +129,9 @@ class Grammar:
         """
         position, stage, codes = state.unbind(-1)
         last = len(self._stages) - 1
-        ended = torch.where(ids == EOS, _ENDED, stage)
-        complete = torch.where(ids == EOI, (stage + 1).clamp(max=last), ended)
-        counted = torch.where(codes >= 0, codes + 1, codes)
-        opened = torch.where(ids == BOI, 0, torch.where(ids == EOI, -1, counted))
-        return torch.stack([position + 1, complete, opened], -1)
+        stage = torch.where(ids == EOI, (stage + 1).clamp(max=last), stage).masked_fill(ids == EOS, _ENDED)
+        codes = (codes + (codes >= 0)).masked_fill(ids == EOI, -1).masked_fill(ids == BOI, 0)
+        return torch.stack([position + 1, stage, codes], -1)
 
     def states(self, ids: Tensor) -> Tensor:
         """The states of all prefixes of sequences at once.
@@ -146,10 +144,10 @@ class Grammar:
         """
         position = torch.arange(ids.shape[1] + 1, device=ids.device).expand(len(ids), -1)
         begun, complete, ended = (_count_before(ids == number) for number in (BOI, EOI, EOS))
-        latest = torch.where(ids == BOI, position[:, :-1], -1)
+        latest = position[:, :-1].masked_fill(ids != BOI, -1)  # where the image before each id began
         latest = F.pad(latest, (1, 0), value=-1).cummax(1).values
-        stage = torch.where(ended > 0, _ENDED, complete.clamp(max=len(self._stages) - 1))
-        codes = torch.where(begun > complete, position - 1 - latest, -1)
+        stage = complete.clamp(max=len(self._stages) - 1).masked_fill(ended > 0, _ENDED)
+        codes = (position - 1 - latest).masked_fill(begun <= complete, -1)
         return torch.stack([position, stage, codes], -1)
 
     def allowed(self, state: Tensor) -> Tensor:
@@ -196,7 +194,7 @@ class Grammar:
         inside = (codes >= 0) & (codes < self.grid.size)
         site, channel = codes // self.grid.channels, codes % self.grid.channels
         row, column = site // self.grid.width, site % self.grid.width
-        row, column, channel = (torch.where(inside, axis, -1) for axis in (row, column, channel))
+        row, column, channel = (axis.masked_fill(~inside, -1) for axis in (row, column, channel))
         return Positions(position, row, column, channel)
 
     def log_probs(self, logits: Tensor, ids: Tensor) -> Tensor:

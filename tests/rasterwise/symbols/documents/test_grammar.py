@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rasterwise.errors import InputError
-from rasterwise.symbols.documents.grammar import _STAGES, Form, Grammar
+from rasterwise.symbols.documents.grammar import _STAGES, Form, Grammar, constrain
 from rasterwise.symbols.documents.vocabulary import BOI, BOS, EOI, EOS, PAD
 from rasterwise.symbols.grid import Grid
 from rasterwise.symbols.likelihoods import categorical_log_prob
+from tests.capturing import OneDevice
 
 FORMS = tuple(_STAGES)
 PATTERNS = {
@@ -210,6 +211,18 @@ def test_the_gradient_reaches_allowed_logits_alone() -> None:
     assert logits.grad.isfinite().all()
     assert not logits.grad[~allowed].any()
     assert logits.grad[allowed & (allowed.sum(-1, keepdim=True) > 1)].all()
+
+
+def test_masks_stay_on_the_device() -> None:
+    """Nothing is read on the host and nothing comes from it, so that decoding can be captured."""
+    ids = torch.zeros(2, 9, dtype=torch.int64, device="meta")
+    logits = torch.zeros(2, 9, TINY.vocabulary.size, device="meta")
+    state = TINY.start(2, "meta")
+    with OneDevice():
+        TINY.positions(TINY.states(ids))
+        assert TINY.log_probs(logits, ids).shape == (2, 9)
+        allowed = TINY.allowed(TINY.advance(state, ids[:, 0]))
+        assert constrain(logits[:, 0], allowed).shape == (2, TINY.vocabulary.size)
 
 
 @pytest.mark.parametrize(
