@@ -40,7 +40,17 @@ _MODULES = {
         "RowLSTM",
         "RowLSTMConfig",
     ),
-    "stage1_vqvae": ("VQVAE", "FSQConfig", "VQVAEConfig", "VectorQuantizerConfig"),
+    "stage1_vqvae": (
+        "VQVAE",
+        "FSQConfig",
+        "GumbelQuantizerConfig",
+        "L2QuantizerConfig",
+        "LFQConfig",
+        "ResidualQuantizerConfig",
+        "SimVQConfig",
+        "VQVAEConfig",
+        "VectorQuantizerConfig",
+    ),
     "stage2_prior": ("TransformerPrior", "TransformerPriorConfig"),
     "pipeline.image_pipeline": ("ImagePipeline",),
 }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,33 +29,32 @@ from rasterwise.training.likelihood import LikelihoodObjective, evaluate_likelih
 from rasterwise.training.loop import train
 from rasterwise.training.objective import Objective, TrainingTask
 from rasterwise.training.run.run_folder import RunFolder
-from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae import VQVAE, FSQConfig, VectorQuantizerConfig, VQVAEConfig
 from stage1_vqvae.objective import LearnedTokenizerObjective
-from stage1_vqvae.quantizers.vector import VectorQuantizer
+from stage1_vqvae.quantizers.codebook import MovingAverageCodebook
+from stage1_vqvae.quantizers.l2 import L2QuantizerConfig
+from stage1_vqvae.quantizers.lfq import LFQConfig
+from stage1_vqvae.quantizers.residual import ResidualQuantizerConfig
+from stage1_vqvae.quantizers.simvq import SimVQConfig
+from stage1_vqvae.quantizers.table import AnyQuantizerConfig
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.autoregressive_suite import random_symbols
 
 STEPS = 50
 GRID = Grid(1, 4, 4, 5)
+AVERAGES = VectorQuantizerConfig(codebook_size=8, code_width=4, dead_code_threshold=0)
 
 
-def vqvae() -> Objective:
-    """A VQ-VAE whose codebook is started by hand: k-means draws its first means, from what each process sees."""
-    config = VQVAEConfig(
-        factor=2,
-        quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4, dead_code_threshold=0),
-        width=16,
-        blocks=1,
-        likelihood="logistic",
-    )
+def vqvae(quantizer: AnyQuantizerConfig = AVERAGES, *, started: bool = True) -> Objective:
+    """A VQ-VAE whose codebooks are started by hand: k-means draws its first means, from what each process sees."""
+    config = VQVAEConfig(factor=2, width=16, blocks=1, likelihood="logistic", quantizer=quantizer)
     objective = LearnedTokenizerObjective(VQVAE(config))
-    quantizer = objective.model.quantizer
-    assert isinstance(quantizer, VectorQuantizer)
-    codebook = quantizer.codebook._codebook
-    codebook.embed.data.normal_()
-    codebook.embed_avg.copy_(codebook.embed)
-    codebook.cluster_size.fill_(1)
-    codebook.initted.fill_(True)
+    for book in objective.model.modules():
+        if isinstance(book, MovingAverageCodebook) and started:
+            book.embed.copy_(book.transform_input(torch.randn_like(book.embed)))
+            book.embed_avg.copy_(book.embed)
+            book.cluster_size.fill_(1)
+            book.initted.fill_(True)
     return objective
 
 
@@ -81,7 +82,27 @@ def images() -> torch.Tensor:
     return (torch.nn.functional.interpolate(noise, 8, mode="bilinear") * 255).to(torch.uint8)
 
 
-STAGES = {"vqvae": vqvae, "prior": prior, "pixel": pixel, "adversarial": adversarial}
+STAGES: dict[str, Callable[[], Objective]] = {
+    "vqvae": vqvae,
+    "prior": prior,
+    "pixel": pixel,
+    "adversarial": adversarial,
+}
+
+QUANTIZERS: dict[str, AnyQuantizerConfig] = {
+    "l2": L2QuantizerConfig(codebook_size=8, code_width=4, dead_code_threshold=0),
+    "fsq": FSQConfig(levels=(3, 4)),
+    "lfq": LFQConfig(codebook_size=8),
+    "simvq": SimVQConfig(codebook_size=8, code_width=4),
+    "residual": ResidualQuantizerConfig(codebook_size=8, code_width=4, dead_code_threshold=0, depth=2),
+}
+"""All but the one of ``vqvae``, and Gumbel-softmax, for which every process draws noise of its own."""
+
+QUANTIZED: dict[str, Callable[[], Objective]] = {
+    **{f"vqvae-{name}": partial(vqvae, config) for name, config in QUANTIZERS.items()},
+    "vqvae-k-means": partial(vqvae, VectorQuantizerConfig(codebook_size=300, code_width=4), started=False),
+}
+"""VQ-VAEs with the other quantizers, and one that k-means starts with fewer latents than codes."""
 
 
 SHARDED = {
@@ -113,10 +134,10 @@ def train_stages(folder: Path, accumulate: int, stages: list[str], sharded: bool
         )  # fmt: skip
         accelerator = start_accelerator(config)
         torch.manual_seed(0)
-        objective = STAGES[name]()
+        objective = (STAGES | QUANTIZED)[name]()
         path = folder / name
         path.mkdir(parents=True, exist_ok=True)
-        split = tensor_split(images() if name == "vqvae" else random_symbols(GRID, 40))
+        split = tensor_split(images() if "vqvae" in name else random_symbols(GRID, 40))
         run = RunFolder(path, main=accelerator.is_main_process)
         train(TrainingTask(objective, split, evaluate), config, run, accelerator)
         assert accelerator.is_fsdp2 == sharded, "Accelerate's state forgot it on the way"
@@ -132,6 +153,6 @@ def train_stages(folder: Path, accumulate: int, stages: list[str], sharded: bool
 if __name__ == "__main__":
     torch.set_num_threads(1)
     words = sys.argv[3:]
-    chosen = [stage for stage in STAGES if stage in words] or list(STAGES)
+    chosen = [stage for stage in STAGES | QUANTIZED if stage in words] or list(STAGES)
     train_stages(Path(sys.argv[1]), int(sys.argv[2]), chosen, "sharded" in words)
     leave_process_group()

@@ -107,7 +107,19 @@ class Quantizer(nn.Module, ABC):
             auxiliary_loss=quantized.auxiliary_loss,
         )
 
+    def anneal(self, share: float) -> None:
+        """Set what changes in the course of a training, such as a temperature.
+
+        Args:
+            share: Of the training's steps, how many were taken: 0 to 1. Whoever trains calls this before a step.
+        """
+
     def lookup(self, codes: Tensor) -> Tensor:
         """Codes int64 ``(B, depth, H, W)`` to latents ``(B, code_width, H, W)``."""
         flat = codes.flatten(2).transpose(1, 2)
         return self.vectors(flat).transpose(1, 2).unflatten(2, codes.shape[-2:])
+
+
+def straight_through(latents: Tensor, vectors: Tensor) -> Tensor:
+    """The vectors, with the gradient passed to the latents as it comes."""
+    return latents + (vectors - latents).detach()

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-import torch
+import torch.nn.functional as F
 import tyro
-from torch import Tensor
-from vector_quantize_pytorch import VectorQuantize
+from torch import Tensor, nn
 
 from rasterwise.errors import InputError
-from stage1_vqvae.quantizers.quantizer import Quantized, Quantizer, QuantizerConfig
+from stage1_vqvae.quantizers.codebook import MovingAverageCodebook, nearest_codes
+from stage1_vqvae.quantizers.quantizer import Quantized, Quantizer, QuantizerConfig, straight_through
 
 
 @dataclass(frozen=True)
-class VectorQuantizerConfig(QuantizerConfig):
+class CodebookConfig(QuantizerConfig):
     """A codebook learned by moving averages.
 
     Attributes:
-        kind: The quantizer's name.
         codebook_size: How many codes there are (K).
         code_width: Length of a code vector.
         commitment_weight: Weight of the pull that keeps latents near their codes (β of the paper).
         codebook_decay: Decay of the codebook's moving averages.
-        dead_code_threshold: Codes used less often than this a batch, on average, are renewed.
+        dead_code_threshold: Codes used less often than this a batch, on average, are renewed (0: none are). With
+            more codes than a batch has latents, those used less than a quarter of an even use are.
     """
 
-    kind: Annotated[Literal["ema"], tyro.conf.Suppress] = "ema"
     codebook_size: int = 512
     code_width: int = 64
     commitment_weight: float = 0.25
@@ -37,6 +37,17 @@ class VectorQuantizerConfig(QuantizerConfig):
     def __post_init__(self) -> None:
         if self.codebook_size < 2:
             raise InputError(f"codebook_size is {self.codebook_size}, expected 2 or more")
+
+
+@dataclass(frozen=True)
+class VectorQuantizerConfig(CodebookConfig):
+    """The codebook of the VQ-VAE.
+
+    Attributes:
+        kind: The quantizer's name.
+    """
+
+    kind: Annotated[Literal["ema"], tyro.conf.Suppress] = "ema"
 
     def build(self) -> VectorQuantizer:
         """A quantizer whose codebook the first training batch starts."""
@@ -65,33 +76,55 @@ class VectorQuantizer(Quantizer):
         torch.Size([2, 8, 4, 4])
     """
 
-    def __init__(self, config: VectorQuantizerConfig) -> None:
+    normalised: ClassVar[bool] = False
+    """Whether latents and code vectors are taken at length 1."""
+
+    def __init__(self, config: CodebookConfig) -> None:
         super().__init__(codebook_size=config.codebook_size, latent_width=config.code_width)
-        self.codebook = VectorQuantize(
-            dim=config.code_width,
-            codebook_size=config.codebook_size,
+        self.commitment_weight = config.commitment_weight
+        codebook = MovingAverageCodebook(
+            config.codebook_size,
+            config.code_width,
             decay=config.codebook_decay,
-            kmeans_init=True,
-            kmeans_iters=10,
-            threshold_ema_dead_code=config.dead_code_threshold,
-            commitment_weight=config.commitment_weight,
-            rotation_trick=False,
-            sync_codebook=torch.distributed.is_available() and torch.distributed.is_initialized(),
+            dead_code_threshold=config.dead_code_threshold,
+            normalised=self.normalised,
         )
+        # The names under which files hold its buffers.
+        self.codebook = nn.ModuleDict({"_codebook": codebook})
+
+    @property
+    def book(self) -> MovingAverageCodebook:
+        """The codebook."""
+        return self.codebook["_codebook"]  # type: ignore[return-value]
 
     @property
     def fitted(self) -> bool:
         """Whether a first training batch has started the codebook."""
-        return bool(self.codebook._codebook.initted)
+        return bool(self.book.initted)
 
-    def quantize(self, latents: Tensor, *, more_to_come: bool) -> Quantized:
-        """The nearest code vectors, straight-through; the loss is β times the mean squared distance to them.
+    def nearest(self, latents: Tensor, *, more_to_come: bool) -> Quantized:
+        """The nearest code vectors themselves, without gradients; the codebook learns from latents in training.
 
         Of a batch in parts, the first part alone starts the codebook, and the last alone renews its dead codes.
         """
-        quantized, codes, loss = self.codebook(latents, accum_ema_update=more_to_come)
-        return Quantized(quantized, codes[..., None], loss.sum())
+        if not self.fitted:
+            self.book.start(latents.detach().flatten(0, 1))
+        codes = nearest_codes(latents.detach(), self.book.vectors.to(latents.dtype))
+        vectors = self.book.vectors[codes].to(latents.dtype)
+        if self.training:
+            self.book.learn(latents.detach().flatten(0, 1), codes.flatten(), more_to_come=more_to_come)
+        commitment = self.commitment_weight * F.mse_loss(latents, vectors)
+        return Quantized(vectors, codes[..., None], commitment)
+
+    def quantize(self, latents: Tensor, *, more_to_come: bool) -> Quantized:
+        """The nearest code vectors, straight-through; the loss is β times the mean squared distance to them."""
+        if self.normalised:
+            latents = F.normalize(latents, dim=-1)
+        nearest = self.nearest(latents, more_to_come=more_to_come)
+        if self.training:
+            return dataclasses.replace(nearest, latents=straight_through(latents, nearest.latents))
+        return nearest
 
     def vectors(self, codes: Tensor) -> Tensor:
         """Rows of the codebook."""
-        return self.codebook.get_codes_from_indices(codes[..., 0])
+        return self.book.vectors[codes[..., 0]]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rasterwise.files import load_tensors
-from tests.processes import STAGES, STEPS
+from tests.processes import QUANTIZED, STAGES, STEPS
 
 ONE = [sys.executable, "-m", "tests.processes"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *ONE[1:]]
@@ -48,6 +48,24 @@ def test_two_processes_do_what_one_does(accumulate: int, tmp_path: Path) -> None
         for name, tensor in load_tensors(tmp_path / "one" / stage / "process-0.safetensors").items():
             assert torch.equal(first[name], second[name]), (stage, name)
             torch.testing.assert_close(first[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_quantize_as_one_does(tmp_path: Path) -> None:
+    """With every quantizer that draws nothing: the same losses, weights and codebooks."""
+    stages = [stage for stage in QUANTIZED if stage != "vqvae-k-means"]
+    run(ONE, tmp_path / "one", 1, *stages)
+    run(TWO, tmp_path / "two", 1, *QUANTIZED)
+    for stage in stages:
+        alone, shared = (metrics(tmp_path / folder / stage, "train") for folder in ("one", "two"))
+        for name in alone.keys() - {"psnr_db"}:
+            assert shared[name] == pytest.approx(alone[name], rel=1e-5, abs=1e-5), (stage, name)
+    for stage in QUANTIZED:
+        first, second = (
+            load_tensors(tmp_path / "two" / stage / f"process-{rank}.safetensors") for rank in (0, 1)
+        )
+        for name in first:
+            assert torch.equal(first[name], second[name]), (stage, name)
 
 
 @pytest.mark.slow

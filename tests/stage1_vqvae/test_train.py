@@ -121,5 +121,5 @@ def test_quantizer_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main([f"--resume={tmp_path / 'run'}", "--quantizer=ema"]) == 2
     assert "--quantizer is 'ema', but the run in" in capsys.readouterr().err
     assert main(["--quantizer=cubes"]) == 2
-    assert "--quantizer is 'cubes', expected one of ema, fsq" in capsys.readouterr().err
+    assert "--quantizer is 'cubes', expected one of ema, l2, fsq" in capsys.readouterr().err
     assert status([*command, "--code-width=4"]) == 2

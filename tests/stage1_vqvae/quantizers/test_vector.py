@@ -27,7 +27,7 @@ def test_the_nearest_code_is_taken() -> None:
     quantizer(latents)
     codes = quantizer.eval()(latents).codes
     flat = latents.double().movedim(1, 3).flatten(0, 2)
-    distances = (flat[:, None] - quantizer.codebook.codebook.double()[None]).square().sum(2)
+    distances = (flat[:, None] - quantizer.book.vectors.double()[None]).square().sum(2)
     assert torch.equal(codes.flatten(), distances.argmin(1))
 
 
@@ -46,7 +46,7 @@ def test_a_step_of_the_moving_averages() -> None:
     """Counts and sums decay, and the codebook is their quotient (with the counts smoothed), in float64 by hand."""
     quantizer = small(codebook_decay=0.9, dead_code_threshold=0.0)
     quantizer(random_latents(quantizer))
-    codebook = quantizer.codebook._codebook
+    codebook = quantizer.book
     counts, sums = codebook.cluster_size[0].double(), codebook.embed_avg[0].double()
     latents = random_latents(quantizer, seed=1)
     codes = quantizer(latents).codes.flatten()
@@ -58,7 +58,7 @@ def test_a_step_of_the_moving_averages() -> None:
     smoothed = (counts + 1e-5) / (counts.sum() + 4e-5) * counts.sum()
     torch.testing.assert_close(codebook.cluster_size[0].double(), counts, rtol=1e-5, atol=0)
     torch.testing.assert_close(
-        quantizer.codebook.codebook.double(), sums / smoothed[:, None], rtol=1e-5, atol=1e-6
+        quantizer.book.vectors.double(), sums / smoothed[:, None], rtol=1e-5, atol=1e-6
     )
 
 
@@ -71,7 +71,7 @@ def test_a_batch_in_parts_teaches_what_the_whole_does() -> None:
     whole(latents)
     for number, part in enumerate(latents.split(1)):
         parts(part, more_to_come=number < 3)
-    torch.testing.assert_close(parts.codebook.codebook, whole.codebook.codebook)
+    torch.testing.assert_close(parts.book.vectors, whole.book.vectors)
 
 
 def test_dead_codes_are_renewed() -> None:
@@ -79,10 +79,10 @@ def test_dead_codes_are_renewed() -> None:
     quantizer = small(codebook_decay=0.5)
     latents = torch.randn(8, 2, 4, 4)
     quantizer(latents)
-    quantizer.codebook._codebook.embed.data[0, 0] = 1000.0
+    quantizer.book.embed.data[0, 0] = 1000.0
     for _ in range(20):
         quantizer(latents)
-    assert quantizer.codebook.codebook.abs().max() < 10
+    assert quantizer.book.vectors.abs().max() < 10
     assert len(quantizer(latents).codes.unique()) == 4
 
 

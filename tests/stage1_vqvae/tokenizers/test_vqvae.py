@@ -132,7 +132,7 @@ def test_the_flat_configuration_of_before_is_read() -> None:
         "commitment_weight": 0.5, "codebook_decay": 0.9, "dead_code_threshold": 2.0, "likelihood": "logistic",
     }  # fmt: skip
     config = VQVAE.config_from_json(flat, "here")
-    assert config.quantizer == VectorQuantizerConfig("ema", 8, 4, 0.5, 0.9, 2.0)
+    assert config.quantizer == VectorQuantizerConfig(8, 4, 0.5, 0.9, 2.0)
     assert list(VQVAE(config).identity().items()) == list(flat.items())
     with pytest.raises(InputError, match="here does not fit"):
         VQVAE.config_from_json({**flat, "codebook_sighs": 8}, "here")

@@ -1,0 +1,98 @@
+"""Gumbel-softmax: a distribution over codes, relaxed in training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor, nn
+
+from rasterwise.errors import InputError
+from stage1_vqvae.quantizers.quantizer import Quantized, Quantizer, QuantizerConfig
+
+
+@dataclass(frozen=True)
+class GumbelQuantizerConfig(QuantizerConfig):
+    """Codes drawn by Gumbel-softmax in training; the likeliest afterwards.
+
+    Attributes:
+        codebook_size: How many codes there are (K); the encoder gives as many logits a site.
+        code_width: Length of a code vector.
+        relaxed: Give the decoder the relaxed mixture of code vectors, as the discrete VAE does, not the drawn one.
+        temperature: Of the softmax as training begins.
+        final_temperature: Of the softmax as it ends, where the training anneals it.
+        kl_weight: Weight of the mean divergence of a site's distribution from the uniform one, in nats.
+        kind: The quantizer's name.
+    """
+
+    codebook_size: int = 512
+    code_width: int = 64
+    relaxed: bool = False
+    temperature: float = 1.0
+    final_temperature: float = 1 / 16
+    kl_weight: float = 5e-4
+    kind: Annotated[Literal["gumbel"], tyro.conf.Suppress] = "gumbel"
+
+    def __post_init__(self) -> None:
+        if self.codebook_size < 2:
+            raise InputError(f"codebook_size is {self.codebook_size}, expected 2 or more")
+        for name in ("temperature", "final_temperature"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}, expected more than 0")
+
+    def build(self) -> GumbelQuantizer:
+        """A quantizer with a random codebook."""
+        return GumbelQuantizer(self)
+
+
+class GumbelQuantizer(Quantizer):
+    """Latents are logits of codes. Training draws a code by Gumbel noise, with the gradient of a softmax.
+
+    Args:
+        config: Size of the codebook, temperatures, and the weight of the divergence.
+
+    Attributes:
+        temperature: Of the softmax; ``anneal`` sets it.
+
+    References:
+        Jang et al., Categorical Reparameterization with Gumbel-Softmax, 2016 (arXiv 1611.01144).
+        Ramesh et al., Zero-Shot Text-to-Image Generation, 2021 (arXiv 2102.12092), section 2.1.
+
+    Example:
+        >>> import torch
+        >>> quantizer = GumbelQuantizer(GumbelQuantizerConfig(codebook_size=16, code_width=8))
+        >>> quantized = quantizer(torch.randn(2, 16, 4, 4))
+        >>> quantized.codes.shape, quantized.latents.shape
+        (torch.Size([2, 1, 4, 4]), torch.Size([2, 8, 4, 4]))
+    """
+
+    def __init__(self, config: GumbelQuantizerConfig) -> None:
+        size, width = config.codebook_size, config.code_width
+        super().__init__(codebook_size=size, latent_width=size, code_width=width)
+        self.config = config
+        self.temperature = config.temperature
+        self.codebook = nn.Parameter(torch.randn(size, width))
+
+    def quantize(self, latents: Tensor, *, more_to_come: bool) -> Quantized:
+        """Vectors of drawn codes in training, with the softmax's gradient; of the likeliest codes in evaluation."""
+        log_probabilities = F.log_softmax(latents, -1)
+        divergence = (log_probabilities.exp() * (log_probabilities + math.log(self.codebook_size))).sum(-1)
+        loss = self.config.kl_weight * divergence.mean()
+        if not self.training:
+            codes = latents.argmax(-1, keepdim=True)
+            return Quantized(self.vectors(codes), codes, loss)
+        drawn = F.gumbel_softmax(latents, tau=self.temperature, hard=not self.config.relaxed)
+        return Quantized(drawn @ self.codebook, drawn.argmax(-1, keepdim=True), loss)
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        """Rows of the codebook."""
+        return self.codebook[codes[..., 0]]
+
+    def anneal(self, share: float) -> None:
+        """Lower the temperature from the first to the final one, along half a cosine."""
+        first, final = self.config.temperature, self.config.final_temperature
+        self.temperature = final + (first - final) * (1 + math.cos(math.pi * share)) / 2
