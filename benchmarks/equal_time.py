@@ -1,4 +1,4 @@
-"""The masked-convolution and the recurrent models like for like: equal width and depth, equal training time."""
+"""The masked-convolution and the recurrent models compared at equal width, depth and training time."""
 
 from __future__ import annotations
 
@@ -54,23 +54,23 @@ NAMES: dict[LikeName, str] = {
 class EqualTimeBenchmark:
     """Train PixelCNN, Gated PixelCNN and both PixelRNNs for an equal time on dynamic MNIST; print a Markdown table.
 
-    First the training steps of all models are timed in turn, in one process. Then each model is trained for as
-    many steps as its median step fits into the time: what else the machine does meanwhile changes how long that
-    takes, not the result.
+    First, training steps of all models are timed, interleaved in one process. Each model is then trained for as
+    many of its median steps as the time allows, so that other load on the machine changes how long that takes,
+    but not the result.
 
     Attributes:
         dataset: The images: a folder or a Hugging Face dataset id.
-        models: Which.
-        width: Features of the map between the layers; of each stack in Gated PixelCNN.
+        models: The models.
+        width: Features between the layers; of each stack in Gated PixelCNN.
         depth: Layers, or residual blocks.
-        minutes: Training time of each model, evaluation left out.
+        minutes: Training time of each model, without evaluation.
         batch_size: Images a step.
-        learning_rate: The highest of its course.
+        learning_rate: The highest learning rate.
         precision: fp32, or bf16 autocast.
-        timed_steps: Steps of each model that are timed.
+        timed_steps: Timed steps of each model.
         threads: CPU threads of torch; 0 for torch's own choice.
-        runs: Folder of the trainings; those that are there already go on or are not done again.
-        output: The JSON file, written as the benchmark goes.
+        runs: Folder of the trainings; those that it holds are resumed, or not repeated if they have ended.
+        output: The JSON file, updated after every model.
         force: Replace the file if it is there.
         json: Print the whole JSON in place of the table.
     """
@@ -129,7 +129,7 @@ def build(name: LikeName, grid: Grid, options: EqualTimeBenchmark) -> Autoregres
 
 
 def time_steps(shape: tuple[int, int, int], options: EqualTimeBenchmark) -> dict[LikeName, list[float]]:
-    """Seconds of training steps of every model, in turn."""
+    """Seconds of training steps of every model, interleaved."""
     tokenizer = PixelTokenizer(PixelTokenizerConfig(levels=2, dynamic=True))
     grid, device = tokenizer.grid(*shape), torch.device("cpu")
     batch = Batch(torch.randint(256, (options.batch_size, *shape), dtype=torch.uint8))
@@ -183,7 +183,7 @@ def train_model(name: LikeName, step_seconds: list[float], options: EqualTimeBen
 
 
 def table(cells: Sequence[Cell]) -> str:
-    """The cells as Markdown, a row a model; then what failed."""
+    """The cells as Markdown with a row for each model; then what failed."""
     heads = ["model", "parameters", "images/s", "images in the time", "test nats", "standard error"]
     rows: list[list[object]] = [
         [

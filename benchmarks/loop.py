@@ -41,7 +41,7 @@ class LoopTimes:
         return 1 - median(self.bare_seconds) / median(self.loop_seconds)
 
     def figures(self) -> dict[str, Any]:
-        """As a benchmark's cell names them."""
+        """The figures under the names that a benchmark's cell has."""
         return {
             "loop_overhead": self.overhead,
             "loop_step_seconds": self.loop_seconds,
@@ -50,14 +50,14 @@ class LoopTimes:
 
 
 class InterleavedSplit:
-    """A split that does a bare step before each batch that it hands to the loop, and times both.
+    """A split that takes a bare step before each batch that it gives the loop, and times both.
 
-    What else slows the machine down, then slows down both alike.
+    Interleaved, both are slowed down alike by whatever else the machine does.
 
     Args:
         split: What the loop trains on.
         bare: A bare step.
-        device: Where both compute.
+        device: Where both are computed.
     """
 
     def __init__(self, split: Split, bare: Callable[[], object], device: torch.device) -> None:
@@ -89,14 +89,14 @@ def measure_loop(
     *,
     warmup_steps: int,
 ) -> LoopTimes:
-    """Train for real, in a folder that is deleted, with a bare step of an equal model before every step.
+    """Train in a temporary folder, with a bare step of an equal model before every step.
 
     Args:
         objective: What is trained.
-        split: On what.
+        split: What it is trained on.
         bare: A training step of another model of the same configuration.
-        config: How; its last step is not timed.
-        warmup_steps: So many of the first steps are not timed either.
+        config: How it is trained; its last step is not timed.
+        warmup_steps: How many of the first steps are not timed either.
     """
     accelerator = start_accelerator(config)
     interleaved = InterleavedSplit(split, bare, accelerator.device)

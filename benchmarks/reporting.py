@@ -1,4 +1,4 @@
-"""A benchmark's file: facts of the machine and a cell a measurement, written as the benchmark goes."""
+"""A benchmark's file: facts about the machine and a cell for each measurement, updated after every one."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from rasterwise.progress import Progress
 Options = TypeVar("Options")
 
 Cell = dict[str, Any]
-"""One measurement: what was measured, and the figures; with ``error`` in their place where it failed."""
+"""One measurement: what was measured, and its figures, or ``error`` instead of them if it failed."""
 
 
 class BenchmarkFile:
-    """Runs the cells of a benchmark, and keeps on disk what it has so far.
+    """Measures the cells of a benchmark, and writes each one to disk.
 
     Args:
         path: The JSON file.
         benchmark: The benchmark's name.
-        options: Its flags.
-        device: That it runs on.
-        force: Whether a file that is there may be replaced.
+        options: Its options.
+        device: The device that it runs on.
+        force: Whether an existing file may be replaced.
 
     Raises:
-        InputError: The file is there already.
+        InputError: The file exists already.
     """
 
     def __init__(self, path: Path, benchmark: str, options: Any, device: torch.device, force: bool) -> None:
@@ -52,10 +52,10 @@ class BenchmarkFile:
         write_json(path, self.content)
 
     def run(self, planned: Sequence[tuple[Cell, Callable[[], Cell]]]) -> None:
-        """Measure every cell; one that fails is recorded with its error, and the others go on.
+        """Measure every cell; one that fails is recorded with its error, and the next ones follow.
 
         Args:
-            planned: For each cell, what is to be measured (a ``label`` among it) and how.
+            planned: For each cell, what is measured (with a ``label``) and the function that measures it.
         """
         benchmark = self.content["benchmark"]
         with Progress(benchmark, "cell") as progress:
@@ -65,7 +65,7 @@ class BenchmarkFile:
                 load = os.getloadavg()[0]
                 try:
                     cell = measure()
-                except Exception as error:  # a cell that memory does not suffice for must not cost the others
+                except Exception as error:  # one that runs out of memory, say, must not end the others
                     progress.line(traceback.format_exc())
                     cell = {"error": f"{type(error).__name__}: {error}"}
                 self.cells.append({**subject, "load_average_1_minute_before": load, **cell})
@@ -74,7 +74,7 @@ class BenchmarkFile:
                 progress(number, len(planned))
 
     def report(self, table: Callable[[Sequence[Cell]], str], *, as_json: bool) -> dict[str, Any]:
-        """The command's report, after the table is printed; or, as JSON, all that the file holds."""
+        """Print the table and return the command's report; as JSON, return all that the file holds."""
         failed = [cell["label"] for cell in self.cells if "error" in cell]
         if as_json:
             return {**self.content, "failed": failed}
@@ -88,7 +88,7 @@ def command_status(
     arguments: Sequence[str] | None,
     program: str | None,
 ) -> int:
-    """Run a benchmark's command; its exit status, 1 where a cell failed."""
+    """Run a benchmark's command; returns its exit status, 1 if a cell failed."""
     failed: list[str] = []
 
     def command(options: Options) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _as_json(value: Any) -> Any:
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table, its figures aligned to the right and rounded to three digits.
+    """A Markdown table with its figures aligned to the right and rounded to three digits.
 
     Example:
         >>> print(markdown_table(["model", "seconds"], [["PixelCNN", 1.23456], ["RowLSTM", None]]))

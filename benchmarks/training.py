@@ -1,4 +1,4 @@
-"""How fast the models train, and how much of the machine's arithmetic they use."""
+"""How fast the models train, and what share of the machine's arithmetic they use."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ class TrainingBenchmark:
     averaged weights. As many rounds of the training loop are timed as well, each after a step alone:
     `loop_overhead` is the share of a round that is not in its step (data, metrics, progress).
 
-    A model is measured in a process of its own, its precisions interleaved: a step in each, then a convolution
-    in each, whose best FLOP/s are the peak that the model's are compared with.
+    Each model is measured in a process of its own, with its precisions interleaved: a step in each, then a
+    convolution in each, whose best FLOP/s are the peak to compare with.
 
     Attributes:
-        models: Which.
+        models: The models.
         batch_size: Images a step.
         precisions: fp32, and bf16 autocast.
         compile: Measure each precision under torch.compile as well.
-        steps: Timed steps of each; the median counts.
-        warmup_steps: Untimed steps before; the first starts PixelCNN++'s gains and the VQ-VAE's codebook.
+        steps: Timed steps in each precision, of which the median is reported.
+        warmup_steps: Untimed steps before; the first initialises PixelCNN++'s gains and the VQ-VAE's codebook.
         threads: CPU threads of torch; 0 for torch's own choice.
-        size: stated, or tiny to see that the benchmark works: its figures mean nothing.
-        device: auto takes a GPU where there is one.
-        output: The JSON file, written as the benchmark goes: a stopped run keeps what it has.
+        size: stated, or tiny to check that the benchmark works: its figures mean nothing.
+        device: auto uses a GPU where there is one.
+        output: The JSON file, updated after every model: a stopped benchmark keeps what it has.
         force: Replace the file if it is there.
         json: Print the whole JSON in place of the table.
     """
@@ -91,14 +91,14 @@ def benchmark_training(options: TrainingBenchmark) -> dict[str, Any]:
 
 
 class Variant:
-    """A model of its own that is trained in one precision, eagerly or compiled.
+    """A model that is trained in one precision, eagerly or compiled.
 
     Args:
         benchmarked: The model.
         precision: fp32, or bf16 autocast.
-        compiled: Whether under torch.compile.
-        options: The command's.
-        device: To train on.
+        compiled: Whether it runs under torch.compile.
+        options: The command's options.
+        device: The device to train on.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """The precision, and whether compiled."""
+        """The precision, with "-compiled" if it is."""
         return f"{self.precision}-compiled" if self.compiled else self.precision
 
     def step(self) -> None:
@@ -157,13 +157,13 @@ class Variant:
 
 @dataclass(frozen=True)
 class Convolution:
-    """A 3×3 convolution of as many channels as it reads, whose speed is the machine's peak.
+    """A 3×3 convolution with as many output as input channels, whose speed counts as the machine's peak.
 
     Attributes:
-        batch_size: Maps.
-        channels: Of a map.
+        batch_size: Feature maps.
+        channels: Channels of a map.
         side: Rows and columns of a map.
-        passes: In one timing: enough that starting them costs nothing beside.
+        passes: Convolutions in one timing: enough to make the cost of launching them negligible.
     """
 
     batch_size: int
@@ -173,11 +173,11 @@ class Convolution:
 
     @property
     def flops(self) -> int:
-        """Of all passes, as the FLOP counter counts: taps on the padding too."""
+        """FLOPs of all passes, as the FLOP counter counts them: on the padding too."""
         return 2 * 9 * self.channels**2 * self.side**2 * self.batch_size * self.passes
 
     def work(self, precision: Precision, device: torch.device) -> Callable[[], object]:
-        """The convolution, channels-last in a precision, ready to run."""
+        """A function that runs the convolution, channels-last, in a precision."""
         shape = (self.batch_size, self.channels, self.side, self.side)
         kernel = torch.randn(self.channels, self.channels, 3, 3).to(device, DTYPES[precision])
         maps = torch.randn(shape).to(device, DTYPES[precision])
@@ -191,7 +191,7 @@ class Convolution:
 
 
 def peak_convolutions(device: torch.device, size: Size) -> tuple[Convolution, ...]:
-    """Convolutions that a device of this kind is at its best with."""
+    """Convolutions at which a device of this kind reaches its highest FLOP/s."""
     if size == "tiny":
         return (Convolution(2, 16, 8, passes=1),)
     if device.type == "cuda":
@@ -200,10 +200,10 @@ def peak_convolutions(device: torch.device, size: Size) -> tuple[Convolution, ..
 
 
 def measure_model(name: ModelName, options: TrainingBenchmark) -> Cell:
-    """Measure one model in every precision; in this process.
+    """Measure one model in every precision, in this process.
 
     Returns:
-        The model's figures: ``variants`` by precision, and the ``convolutions`` that they are compared with.
+        The model's figures: ``variants`` by precision, and the ``convolutions`` to compare them with.
     """
     device = chosen_device(options.device)
     variants = [
@@ -225,7 +225,7 @@ def measure_model(name: ModelName, options: TrainingBenchmark) -> Cell:
             except Exception as error:
                 if not variant.compiled:
                     raise
-                # A model that torch.compile does not take still has its eager figures.
+                # A model that torch.compile fails on still has its eager figures.
                 failed[variant.name] = f"{type(error).__name__}: {error}"
         flops = variants[0].flops_a_step()
         for _, _, work, _ in convolutions:
@@ -273,7 +273,7 @@ def figures(
     flops: int,
     peaks: dict[str, float],
 ) -> Cell:
-    """What a variant's raw step times come to; the shares are of the convolutions' peaks."""
+    """A variant's figures from its step times; the shares are of the convolutions' peaks."""
     seconds = median(step_seconds)
     achieved = flops / seconds
     return {
@@ -287,7 +287,7 @@ def figures(
 
 
 def table(cells: Sequence[Cell]) -> str:
-    """The cells as Markdown, a row a variant; then what failed, and the peaks."""
+    """The cells as Markdown with a row for each variant; then what failed, and the peaks."""
     heads = ["model", "precision", "parameters", "images/s", "step s", "GFLOP a step", "GFLOP/s"]
     heads += ["÷ convolution's peak", "÷ bf16 convolution's peak", "loop's overhead"]
     rows: list[list[object]] = []

@@ -24,14 +24,15 @@ class TrainPixel(TrainingOptions, Generic[Model]):
     """Train a pixel-level model on images, or on codes as their prior.
 
     Attributes:
-        model: The model; --model NAME chooses which. --recipe NAME starts from a training worth repeating:
-            other flags change it.
+        model: The model, which --model NAME chooses. --recipe NAME takes the values of a recorded training as
+            defaults, which other flags change.
         output: The run's folder; with the tokenizer in it, it is a whole pipeline.
         data: The images.
         augmentation: How training images are changed at random.
-        levels: Levels a subpixel: 2, 4, … 256.
-        dynamic: Draw binary pixels as Bernoulli(intensity / 255) anew each time; takes --levels 2.
-        palette: Pixels as the nearest of this many colours, found by k-means on the dataset (0: as levels).
+        levels: Levels of a subpixel: 2, 4, … 256.
+        dynamic: Draw binary pixels from Bernoulli(intensity / 255) anew each time; needs --levels 2.
+        palette: Replace each pixel by the nearest of this many colours, which k-means finds in the dataset (0: use
+            levels).
         codes: Train on the codes in this folder, from `rasterwise encode`, instead of images. Codes have no
             order, so a model that can read them as learned vectors does; palette colours likewise.
         conditional: Condition the model on the images' classes; on those of codes it always is.

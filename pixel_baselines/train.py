@@ -30,11 +30,11 @@ from rasterwise.training.run.run_folder import MAY_DIFFER, read_command
 
 
 def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[str, Any]:
-    """Run the command; returns the run's report.
+    """Run the command; returns its report.
 
     Args:
-        options: The flags.
-        decode: The tokenizer's of the codes, for sample images; images need none.
+        options: The command's options.
+        decode: Decodes codes to images, for sample images; not needed to train on images.
     """
     accelerator = start_accelerator(options.training)
     if options.codes is not None:
@@ -98,7 +98,7 @@ def tokenizer_for(options: TrainPixel[Any], images: ImageData) -> ImageTokenizer
 
 
 def _palette_of_run(options: TrainPixel[Any], config: PaletteConfig) -> PaletteTokenizer | None:
-    """The palette that the run in the output folder has: another machine's k-means may round otherwise."""
+    """The palette of the run in the output folder, since k-means on another machine may round differently."""
     folder = options.output / "tokenizer"
     if options.force or not (folder / CONFIG_NAME).exists() or read_kind(folder) != PaletteTokenizer.kind:
         return None
@@ -116,7 +116,7 @@ def _without_order(config: Any) -> Any:
 
 
 def run(arguments: Sequence[str] | None, program: str | None, command: Any = train_pixel) -> int:
-    """Run the command with the flags of the model that --model names, from where a recipe starts."""
+    """Run the command with the flags of the model that --model names, and with a recipe's values as defaults."""
     from pixel_baselines.recipes import RECIPES
 
     name, rest = split_word(sys.argv[1:] if arguments is None else arguments, "--model")
@@ -138,7 +138,7 @@ def run(arguments: Sequence[str] | None, program: str | None, command: Any = tra
 
 
 def _model_of_run(arguments: Sequence[str], name: str | None, recipe: str | None) -> str | None:
-    """The model of the run that --resume goes on with, if it is given; --model and --recipe may not contradict it."""
+    """The model of the run that --resume names, if it is given; --model and --recipe must not contradict it."""
     run = split_word(arguments, "--resume")[0]
     if not run:
         return None

@@ -1,11 +1,11 @@
-"""The one error that a user can mend."""
+"""The errors that commands report in one line."""
 
 
 class InputError(ValueError):
-    """Input that cannot be used: the message names what came, what was expected, and the mend.
+    """Input that cannot be used: the message names what came, what was expected, and how to mend it.
 
-    Commands print the message alone and end with status 2; any other exception is a defect of ours and
-    keeps its traceback.
+    Commands print the message alone and end with status 2. Most other exceptions are defects of this library and
+    keep their traceback.
     """
 
 

@@ -1,4 +1,4 @@
-"""Writing files and folders so that they are whole or absent, and reading them with clear errors."""
+"""Files and folders that appear whole or not at all, and reading them with clear errors."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from torch import Tensor
 from rasterwise.errors import InputError
 
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.(pending|replaced)-\d+")
-"""The names of what is being written, with the number of the process that writes it."""
+"""The temporary names of files and folders that are being written; they end in the writing process's id."""
 
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; it takes the name ``folder`` only once the block has ended well.
+    """Give an empty folder to fill, which is named ``folder`` once the block has succeeded.
 
-    A folder already there under that name is replaced at that moment: whenever the process is killed, or the
-    power fails, the old one or the new one is there, whole. When the block fails (a full disk, say), what it
-    wrote is removed and the old folder stays as it was.
+    A folder of that name is replaced at that moment. Whenever the process is killed or the power fails, either
+    the old or the new one is there, whole. If the block fails, because the disk is full for example, what it wrote
+    is removed and the old folder stays as it was.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     pending = _hidden(folder, "pending")
@@ -52,9 +52,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Give a path to write a file at; it takes the name ``path`` only once the block has ended well.
+    """Give a path to write a file at, which is named ``path`` once the block has succeeded.
 
-    A file already there under that name is replaced at that moment, and stays as it was when the block fails.
+    A file of that name is replaced at that moment; it stays as it was if the block fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     pending = _hidden(path, "pending")
@@ -68,36 +68,36 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def copied_folder(source: Path, folder: Path) -> None:
-    """Copy a folder, so that the copy is whole or absent; one that is there already is left."""
+    """Copy a folder, so that the copy is whole or absent. A copy that exists already is left as it is."""
     if not folder.exists():
         with new_folder(folder) as pending:
             shutil.copytree(source, pending, dirs_exist_ok=True)
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete a folder; a process killed meanwhile leaves no half of it under its name."""
-    doomed = _hidden(folder, "pending")
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
+    """Delete a folder; if the process is killed meanwhile, no half of it is left under its name."""
+    renamed = _hidden(folder, "pending")
+    folder.rename(renamed)
+    shutil.rmtree(renamed)
 
 
 def recover(folder: Path) -> None:
-    """Put a folder back that a process killed while replacing it had moved out of the way.
+    """Restore a folder that a process had renamed, in order to replace it, when it was killed.
 
-    Only file systems that cannot exchange two names leave one so.
+    This happens only on file systems that cannot exchange two names.
     """
     if not folder.exists():
         for replaced in folder.parent.glob(f".{glob.escape(folder.name)}.replaced-*"):
-            with contextlib.suppress(OSError):  # its writer lives and has just put the new one there
+            with contextlib.suppress(OSError):  # its writer is alive and has just put the new one there
                 replaced.rename(folder)
 
 
 def clear_leftovers(folder: Path, name: str = "*") -> None:
-    """Remove what killed processes left half-written in a folder; call it where none is writing.
+    """Remove half-written files and folders that killed processes left in a folder in which none is writing now.
 
     Args:
-        folder: Where to look; not below it.
-        name: The files and folders that they were writing (a pattern).
+        folder: Where to look; its subfolders are not searched.
+        name: Names of the files and folders that were being written (a pattern).
     """
     for leftover in folder.glob(f".{name}.*-*"):
         found = LEFTOVER.fullmatch(leftover.name)
@@ -115,21 +115,22 @@ def _hidden(path: Path, state: str) -> Path:
 
 
 def _to_disk(path: Path) -> None:
-    """Have a file's content, or a folder's names, outlive a power failure."""
+    """Flush a file's content, or a folder's names, to the disk, so that it survives a power failure."""
     if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if not (path.is_dir() and error.errno == errno.EINVAL):  # some network file systems cannot
+        # Some network file systems cannot sync folders.
+        if not (path.is_dir() and error.errno == errno.EINVAL):
             raise
     finally:
         os.close(descriptor)
 
 
 def _put(pending: Path, folder: Path) -> None:
-    """Give ``pending`` the name ``folder``; a folder that has it is moved aside."""
+    """Rename ``pending`` to ``folder``; a folder of that name is moved out of the way first."""
     if not folder.exists():
         pending.rename(folder)
         return
@@ -147,7 +148,7 @@ def _put(pending: Path, folder: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two names in one step, so that both are taken at every moment; False where that cannot be."""
+    """Exchange two names atomically, so that both exist at every moment; False where the system cannot."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError, TypeError):  # not Linux
@@ -169,7 +170,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; InputError where the file is absent or cut short."""
+    """Read a JSON object; an InputError if the file is absent or cut short."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -204,7 +205,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def from_json(data_class: type, content: dict[str, Any], where: object) -> Any:
-    """Build a (nested) dataclass from JSON; InputError names the field that does not fit."""
+    """Build a (nested) dataclass from JSON; an InputError names the field that does not fit."""
     try:
         return dacite.from_dict(data_class, content, dacite.Config(strict=True, cast=[tuple, Path]))
     except InputError:
@@ -224,7 +225,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read safetensors; InputError where the file is absent or damaged. Nothing is unpickled."""
+    """Read safetensors; an InputError if the file is absent or damaged. Nothing is unpickled."""
     try:
         return load_file(path)
     except FileNotFoundError:

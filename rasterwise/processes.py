@@ -8,9 +8,9 @@ from typing import Any
 
 
 def leave_process_group() -> None:
-    """Part from the other processes in order, where there are any.
+    """Leave the process group once all processes are ready to, if there is one.
 
-    A process that exits while another still talks to it can bring that one down with an abort.
+    A process that exits while another one is still communicating with it can make that one abort.
     """
     if "torch" not in sys.modules:
         return
@@ -22,12 +22,16 @@ def leave_process_group() -> None:
 
 
 def is_main_process() -> bool:
-    """True in the one process that prints, when torchrun or accelerate started several."""
+    """Whether this is the process that prints, of those that torchrun or accelerate started."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _all_agree(here: bool) -> bool:
-    """Whether it is so on every process: one that reads otherwise would draw its share of other batches."""
+def all_agree(here: bool) -> bool:
+    """Whether a statement is true on every process; all processes call this.
+
+    A decision on how data are read, for one, must be the same everywhere: else processes would take their shares
+    of different batches.
+    """
     import torch.distributed as distributed
 
     if not (distributed.is_available() and distributed.is_initialized()):
@@ -38,5 +42,5 @@ def _all_agree(here: bool) -> bool:
 
 
 def processes_here() -> int:
-    """How many processes torchrun or accelerate started on this machine."""
+    """How many processes torchrun or accelerate started on this machine; 1 without them."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -11,19 +11,19 @@ from tqdm import tqdm
 
 LOG_SECONDS = 15.0
 PARTS = "{l_bar}{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
-"""tqdm's own format, but that something done in part is counted without its decimals."""
+"""tqdm's own format, with partly finished items rounded."""
 
 
 class Progress:
-    """Shows how far a piece of work has come and how long is left, on standard error.
+    """Shows on standard error how much of some work is done and how long the rest will take.
 
-    Call it with (done, total); it is what functions here take as ``progress``. What is done may be counted in
-    parts: 2.5 images of 64.
+    It is called with (done, total), as functions call their argument ``progress``. ``done`` may be fractional, such
+    as 2.5 images of 64.
 
     Args:
-        description: What is going on.
+        description: What is being done.
         unit: What is counted.
-        shown: False to show nothing (all processes but one).
+        shown: False to show nothing, as on all processes but one.
     """
 
     def __init__(self, description: str, unit: str = "it", *, shown: bool = True) -> None:
@@ -69,7 +69,7 @@ class Progress:
 
 
 class _Nowhere:
-    """A file that swallows what tqdm would draw where there is no terminal."""
+    """A file that discards what is written to it: tqdm's bar, where there is no terminal."""
 
     def write(self, text: str) -> int:
         return len(text)

@@ -44,11 +44,11 @@ class TrainPrior(TrainingOptions):
 
 
 def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, Any]:
-    """Run the command; returns the run's report.
+    """Run the command; returns its report.
 
     Args:
-        options: The flags.
-        decode: The tokenizer's, for sample images as the training goes; this room knows no tokenizer.
+        options: The command's options.
+        decode: Decodes codes to images, for sample images during the training; this room has no tokenizer.
     """
     accelerator = start_accelerator(options.training)
     codes = open_codes(options.codes)

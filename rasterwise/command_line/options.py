@@ -14,13 +14,13 @@ Options = TypeVar("Options", bound=type[Any])
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """What a training command is asked for, whatever it trains. A command inherits it, under ``in_order``.
+    """The options of every training command, which inherits them and is decorated with ``in_order``.
 
     Attributes:
         output: The run's folder.
         training: How it is trained.
-        resume: Go on with the run in this folder, as it was configured: nothing else needs to be given, and what
-            is given must agree with it. The same command again does the same.
+        resume: Resume the run in this folder with its own configuration: no other option is needed, and those that
+            are given must agree with it. Repeating the run's command resumes it as well.
         dry_run: Print the resolved configuration, the parameters, the FLOPs of a step and the memory that it takes,
             and write nothing.
         force: Delete a run that is in the output folder and start anew.
@@ -36,10 +36,10 @@ class TrainingOptions:
 
 
 def in_order(options_class: Options) -> Options:
-    """List the fields of a dataclass's own body first, in its order, and then those that it only inherits.
+    """Order a dataclass's fields: those in its own body first, then those that it only inherits.
 
-    Help texts and run.json follow this order. By itself, a dataclass lists inherited fields first. All fields must
-    be keyword-only, so that the order is of no further consequence.
+    Help texts and run.json follow this order; by default, inherited fields come first. The fields must be
+    keyword-only, since the order of the constructor's arguments does not change.
 
     Example:
         >>> import dataclasses

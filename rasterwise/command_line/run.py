@@ -31,11 +31,11 @@ def run_command(
 
     Args:
         command: Takes the options and returns a report: JSON-like values by name.
-        options_class: A dataclass: its fields, and those of the dataclasses in it, are the flags. Its
-            ``json`` field chooses JSON for the report.
-        arguments: By default the process's.
-        program: The name that help shows.
-        default: What flags that are not given are taken from; by default the dataclass's own defaults.
+        options_class: A dataclass: its fields, and those of the dataclasses in it, are the flags. A field
+            ``json`` that is true has the report printed as JSON.
+        arguments: The words after the program's name; by default those of this process.
+        program: The program's name in help texts.
+        default: Values of flags that are not given; by default the dataclass's own defaults.
         resumes: For a command that trains: the name of its runs in run.json. ``--resume RUN`` then takes the
             flags that are not given from that run, and refuses those that contradict it.
     """
@@ -51,9 +51,8 @@ def run_command(
             default = read_options(Path(resumed), resumes, options_class)
         except InputError as error:
             return _fail(str(error), USER_ERROR)
-        flags = flags[
-            :1
-        ]  # a switch that is on in the run can then be given again: --no-x would be its only flag
+        # Pairs of --x and --no-x: with --no-x alone, a switch that is on in the run could not be given again.
+        flags = (tyro.conf.OmitArgPrefixes,)
     options: Any = tyro.cli(options_class, args=words, prog=program, default=default, config=flags)
 
     def work() -> dict[str, Any]:
@@ -67,7 +66,7 @@ def run_command(
 
 
 def split_word(arguments: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
-    """The value that a flag gives, None where it is not given, and the arguments without it."""
+    """The value of a flag, None if it is not given, and the arguments without it."""
     value, rest, words = None, list[str](), iter(arguments)
     for word in words:
         if word == flag:
@@ -80,7 +79,7 @@ def split_word(arguments: Sequence[str], flag: str) -> tuple[str | None, list[st
 
 
 def report_of(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
-    """Do the work and print its report on standard output, or one line of what went wrong on standard error."""
+    """Do the work and print its report on standard output, or one line about an error on standard error."""
     try:
         report = work()
         leave_process_group()

@@ -1,4 +1,4 @@
-"""What every training command does with what it trains: a dry run, a report of what is done, or the training."""
+"""What every training command does with its task: train it, resume it, or measure what it would cost."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def run_training(
     *,
     images: ImageData | None = None,
 ) -> dict[str, Any]:
-    """Train as the options ask, go on with the run that is in the output folder, or find out what it would cost.
+    """Train a task in the output folder, resume the run that is there, or measure what it would cost.
 
     Args:
-        options: The command's, with all that they leave open resolved: a run's configuration.
+        options: The command's options, with everything that follows from the data filled in.
         command: The name of its runs in run.json.
         task: What is trained.
         accelerator: From ``start_accelerator``.
-        images: Whose broken images a training's report counts; None where none are left out.
+        images: The images, whose broken ones the report then counts; None where none are skipped.
 
     Returns:
-        The run's report: at once where the run has ended.
+        The report of the training, of the run if it had ended before, or of the dry run.
 
     Raises:
         InputError: The folder holds something else, or a run with another configuration.

@@ -21,7 +21,7 @@ from rasterwise.data.splits import Batch, Fetched
 from rasterwise.data.workers import BrokenImages
 from rasterwise.errors import InputError
 from rasterwise.images import Colour, Resample, decode_image, pil_to_tensor, resized
-from rasterwise.processes import _all_agree, is_main_process, processes_here
+from rasterwise.processes import all_agree, is_main_process, processes_here
 
 _log = logging.getLogger(__name__)
 
@@ -246,7 +246,7 @@ def read_split(
         raise InputError(f"split {reader.name!r} is empty, expected images")
     channels, height, width = reader.preparation.shape
     needed = len(rows) * channels * height * width
-    if hold and _all_agree(needed <= psutil.virtual_memory().available // 2 // processes_here()):
+    if hold and all_agree(needed <= psutil.virtual_memory().available // 2 // processes_here()):
         return _in_memory(rows, reader, workers, progress)
     fingerprint = digest(rows.table._fingerprint, reader.preparation)
     return IndexedSplit(RowItems(rows, reader), fingerprint, workers)

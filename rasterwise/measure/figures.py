@@ -1,4 +1,4 @@
-"""Plots as files: matplotlib where it is installed, and a PNG that is whole or absent."""
+"""Plots as PNG files, drawn by matplotlib where it is installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rasterwise.files import new_file
 
 
 def new_figure(width_inches: float, height_inches: float) -> Any:
-    """An empty matplotlib figure that no window shows.
+    """An empty matplotlib figure, drawn without a window.
 
     Raises:
         InputError: matplotlib is not installed.

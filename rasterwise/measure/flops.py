@@ -1,4 +1,4 @@
-"""FLOPs of some work as it is computed: matrix products, convolutions and attention, a multiply-add as two."""
+"""Counting FLOPs: matrix products, convolutions and attention as computed, a multiply-add as two."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 
 def flop_counter() -> FlopCounterMode:
-    """A context that counts; afterwards ``get_total_flops()`` tells.
+    """A context that counts FLOPs; ``get_total_flops()`` then gives their number.
 
-    A masked kernel counts at its stored size, and attention as if it were not causal. Some releases of torch,
-    2.14 among them, leave out the attention that they compute on CPUs; here it counts with all of them.
+    A masked kernel counts at its full size, and causal attention as if it were not causal. Some releases of torch,
+    2.14 among them, do not count attention on CPUs; here it counts with every release.
 
     Example:
         >>> import torch
@@ -32,7 +32,7 @@ def flop_counter() -> FlopCounterMode:
 
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    """Of shapes."""
+    """FLOPs from shapes."""
     return sdpa_flop_count(query, key, value)
 
 

@@ -1,4 +1,4 @@
-"""What figures of this machine depend on: hardware, versions, commit, and who else uses it."""
+"""What measurements on this machine depend on: hardware, versions, commit and load."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def device_name(device: torch.device) -> str:
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:
-    """The facts, by name; now is the time of the call."""
+    """These facts at the time of the call, by name."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **_commit(),
@@ -45,7 +45,7 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
 
 
 def _commit() -> dict[str, Any]:
-    """The commit of this checkout and whether files differ from it; None where there is no git."""
+    """The commit of this checkout, and whether files differ from it; None without git."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]

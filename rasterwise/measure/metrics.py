@@ -1,4 +1,4 @@
-"""Metrics over a whole split: sum, count, and divide once."""
+"""Metrics over a whole split: sums and counts, divided once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass
 class Means:
-    """Means over a split of quantities that every item has one of.
+    """Means over a split of quantities that each item has.
 
     Example:
         >>> import torch
@@ -26,7 +26,7 @@ class Means:
     _sums: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, **values: Tensor) -> None:
-        """Add one value an item: each a tensor ``(B,)``."""
+        """Add one value for each item, as tensors ``(B,)`` by name."""
         for name, value in values.items():
             value = value.detach().double()
             sums = torch.stack([value.sum(), value.square().sum(), torch.ones_like(value).sum()])
@@ -36,7 +36,7 @@ class Means:
         return name in self._sums
 
     def reduce(self, accelerator: Accelerator) -> None:
-        """Add up what all processes have counted."""
+        """Add up the sums of all processes; all of them call this."""
         for name in sorted(self._sums):
             self._sums[name] = accelerator.reduce(self._sums[name].to(accelerator.device), "sum")
 
@@ -63,7 +63,7 @@ def psnr_db(mse: float, peak: float = 255.0) -> float:
 
 
 def histogram_entropy_nats(histogram: Tensor) -> float:
-    """Entropy in nats of the distribution that counts ``(K,)`` make."""
+    """Entropy in nats of the distribution that counts ``(K,)`` give."""
     shares = histogram.double() / histogram.sum()
     return float(torch.special.entr(shares).sum())
 

@@ -1,4 +1,4 @@
-"""Measuring one piece of work: its seconds, its peak memory, and a fresh process to do it in."""
+"""The time and the peak memory of a function call, and calls in a fresh process."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ DeviceChoice = Literal["auto", "cpu"]
 
 
 def chosen_device(choice: DeviceChoice) -> torch.device:
-    """A GPU where there is one and none forbade it."""
+    """A GPU where there is one, unless the choice is the CPU."""
     return torch.device("cuda" if choice == "auto" and torch.cuda.is_available() else "cpu")
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock seconds that the work takes, all that it started on the device included."""
+    """Wall-clock seconds that the work takes, everything that it starts on the device included."""
     _synchronize(device)
     began = time.perf_counter()
     work()
@@ -52,13 +52,13 @@ def median(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """The most memory that was in use while some work was done.
+    """The peak memory in use during some work.
 
     Attributes:
         seconds: How long the work took.
-        before_bytes: In use when it began: the interpreter, the libraries and the model are in it.
-        peak_bytes: The most in use until it ended; includes ``before_bytes``.
-        method: What was read, since the readings mean different things.
+        before_bytes: Bytes in use when it began: interpreter, libraries and model included.
+        peak_bytes: The most bytes in use until it ended, ``before_bytes`` included.
+        method: How it was measured, since methods measure different things.
     """
 
     seconds: float
@@ -68,7 +68,7 @@ class PeakMemory:
 
 
 def with_peak_memory(work: Callable[[], object], device: torch.device) -> PeakMemory:
-    """Time the work and find its peak memory."""
+    """Do some work and measure its time and its peak memory."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
@@ -83,8 +83,8 @@ def with_peak_memory(work: Callable[[], object], device: torch.device) -> PeakMe
 
 
 def _restart_high_water_mark() -> str:
-    """Make the process's high-water mark start anew, where the system can; returns what is measured then."""
-    # Memory that earlier work freed and the allocator still holds would be counted as this work's.
+    """Reset the process's high-water mark, if the system can; returns a description of what it then measures."""
+    # The allocator may still hold memory that earlier work freed; it would be counted as this work's.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     try:
@@ -103,14 +103,14 @@ def _high_water_mark_bytes() -> int:
 
 
 def in_fresh_process(threads: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a module's function in a process of its own, so that nothing measured before is felt in it.
+    """Call a module's function in a process of its own, so that earlier measurements do not influence it.
 
     Args:
         threads: CPU threads that torch may use there; 0 for torch's own choice.
-        function: And its arguments; they and what it returns are pickled.
+        function: A function of a module. It, its arguments and its result are pickled.
 
     Raises:
-        BrokenProcessPool: The process was killed, for memory most likely.
+        BrokenProcessPool: The process was killed, most likely because memory ran out.
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin, initargs=(threads,)) as pool:
@@ -124,7 +124,7 @@ def _begin(threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is gone: killed, it could not tell."""
+    """End this process when its parent has ended: a parent that is killed cannot end it."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -16,15 +16,15 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     """Accelerate's handle on devices, processes and precision for one run.
 
     Raises:
-        InputError: The device lacks the precision, or Accelerate's configuration shards as no training here does.
+        InputError: The device lacks the precision, or Accelerate's configuration asks for an unsupported sharding.
     """
     AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
     mixed = "no" if config.precision == "fp32" else config.precision
-    # Where Accelerate is not told that it is on CPUs, it takes torchrun's processes for so many lone ones.
+    # Without cpu=True, Accelerate treats torchrun's processes on CPUs as unrelated runs.
     cpu = config.device == "cpu" or not torch.accelerator.is_available()
     accelerator = Accelerator(mixed_precision=mixed, cpu=cpu)
     if mixed == "fp16" and accelerator.device.type == "cpu":
-        # Accelerate knows no fp16 on CPUs and would train in float32 without a word; torch has all it takes.
+        # Accelerate has no fp16 on CPUs and would silently train in float32; torch supports it.
         accelerator.native_amp = True
         accelerator.scaler = torch.amp.GradScaler("cpu")
     if mixed == "bf16" and accelerator.device.type == "cuda" and not torch.cuda.is_bf16_supported():

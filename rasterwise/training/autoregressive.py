@@ -1,4 +1,4 @@
-"""What is trained where it is an autoregressive model: on codes, or on images."""
+"""Training tasks of any autoregressive model: on codes, or on images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from rasterwise.training.likelihood import LikelihoodObjective, evaluate_likelih
 from rasterwise.training.objective import TrainingTask
 
 Decode = Callable[[Tensor], Tensor]
-"""Symbols to uint8 images: a tokenizer's, handed to the training that wants to show images."""
+"""Symbols to uint8 images: a tokenizer's decoding, with which a training shows images."""
 
 
 def codes_task(
     model: AutoregressiveModel, codes: CodeData, *, label_dropout: float, decode: Decode | None = None
 ) -> TrainingTask:
-    """Any autoregressive model as the prior over a code dataset.
+    """Train any autoregressive model as the prior of a code dataset.
 
     Args:
         model: Built for the codes' grid, classes and tokenizer.
@@ -46,7 +46,7 @@ def codes_task(
 def images_task(
     model: AutoregressiveModel, tokenizer: ImageTokenizer, images: ImageData, *, label_dropout: float
 ) -> TrainingTask:
-    """Any autoregressive model on images that are tokenized as they come.
+    """Train any autoregressive model on images, tokenized batch by batch.
 
     Args:
         model: Built for the tokenizer's grid of these images.
@@ -69,7 +69,7 @@ def images_task(
 def sample_image(
     model: AutoregressiveModel, decode: Decode, *, columns: int = 8, seed: int = 0
 ) -> Image.Image:
-    """Samples at temperature 1 as one image: a row a class, or as many rows as columns without classes."""
+    """Samples at temperature 1 as one image: a row for each class, or as many rows as columns without classes."""
     classes = len(model.config.classes)
     rows = classes or columns
     condition = Condition(torch.arange(classes).repeat_interleave(columns)) if classes else None

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: everything that a run needs to go on, in safetensors and JSON alone."""
+"""Checkpoints of a training run: everything that a run needs to resume, in safetensors and JSON only."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Best:
     """The best weights of a run so far.
 
     Attributes:
-        step: After how many optimizer steps they were evaluated.
+        step: How many optimizer steps had been taken when they were evaluated.
         value: Their value of the objective's criterion, the lower the better.
     """
 
@@ -49,7 +49,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins or goes on.
+    """Where a run begins or resumes.
 
     Attributes:
         step: Optimizer steps done so far.
@@ -69,8 +69,8 @@ class Checkpoints:
 
     Each holds ``state.safetensors`` (weights, averaged weights, optimizers, buffers such as a codebook and its
     statistics, every process's random state), ``step.json`` (the step, the optimizers' settings, the best
-    step so far) and, written last, ``manifest.json`` with the SHA-256 of both. The data's order is a function
-    of the step, so the step stands for it.
+    step so far) and, written last, ``manifest.json`` with the SHA-256 of both. The order of the data is a function
+    of the step, so it needs no state.
 
     Args:
         folder: The run's ``checkpoints``.
@@ -104,7 +104,7 @@ class Checkpoints:
         tensors: dict[str, Tensor] = {"random_states": random_states}
         for name, value in self._tensors(states):
             value = whole(value)
-            if self.accelerator.is_main_process:  # off the device at once, where all of it need not fit
+            if self.accelerator.is_main_process:  # off the device at once: whole, all of it may not fit there
                 tensors[name] = value.cpu()
         if not self.accelerator.is_main_process:
             return
@@ -137,8 +137,8 @@ class Checkpoints:
             report: Shows a line; one names each damaged checkpoint that is passed over.
 
         Raises:
-            InputError: A file lies there that no checkpoint has, no checkpoint is whole, or the newest one is of
-                another model.
+            InputError: The folder holds a file that no checkpoint has, no checkpoint is whole, or the newest one
+                is of another model.
         """
         _refuse_strangers(self.folder)
         damages: list[str] = []
@@ -165,8 +165,8 @@ class Checkpoints:
         self, content: dict[str, Any], tensors: dict[str, Tensor], report: Callable[[str], None]
     ) -> Start:
         names = {key.partition("/")[0] for key in tensors} - {"random_states"}
-        if strange := names - self.modules.keys() - self.optimizers.keys():
-            raise KeyError(f"it has no {min(strange)}")
+        if unknown := names - self.modules.keys() - self.optimizers.keys():
+            raise ValueError(f"it has no {min(unknown)}")
         for name, module in self.modules.items():
             own, saved = module.state_dict(), _named(tensors, name)
             module.load_state_dict({k: sharded_like(value, own.get(k, value)) for k, value in saved.items()})
@@ -177,20 +177,20 @@ class Checkpoints:
         states, processes = tensors["random_states"], self.accelerator.num_processes
         if len(states) == processes:
             _restore_random_state(states[self.accelerator.process_index], self.accelerator.device)
-        else:  # exact resumption takes as many as before; the run is as good a one with others
+        else:  # resuming bit for bit takes the same number of processes
             report(
-                f"the run had {len(states)} processes and now has {processes}: dropout draws other numbers"
+                f"the run had {len(states)} processes and now has {processes}: its random draws will differ"
             )
         return Start(int(content["step"]), Best(**content["best"]) if content["best"] else None)
 
     def _thin_out(self, step: int, best: Best | None) -> None:
-        """Delete all but the last ones up to a step and the best; a later one was damaged, and passed over."""
+        """Delete all but the best and the last ones up to a step; any later one was damaged and passed over."""
         steps = {int(path.name.removeprefix("step-")): path for path in _found(self.folder)}
-        kept = set(sorted(number for number in steps if number <= step)[-self.keep_last :])
+        kept = set(sorted(saved for saved in steps if saved <= step)[-self.keep_last :])
         if best:
             kept.add(best.step)
-        for number in steps.keys() - kept:
-            remove_folder(steps[number])
+        for saved in steps.keys() - kept:
+            remove_folder(steps[saved])
 
 
 def _without_rates(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -223,7 +223,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def _manifest(files: dict[str, str]) -> bytes:
-    """Its own digest is in it, so that a damaged manifest blames no file but itself."""
+    """A manifest also holds its own digest, so that damage to it is not taken for damage to another file."""
     own = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     return (json.dumps({"files": files, "sha256": own}, indent=2, sort_keys=True) + "\n").encode()
 
@@ -247,7 +247,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise DamagedError(f"{name} is damaged")
     try:
         return read_json(path / STEP_NAME), load_tensors(path / STATE_NAME)
-    except InputError as error:  # as it was saved, but not by this program
+    except InputError as error:  # intact, but not written by this program
         raise DamagedError(str(error)) from None
 
 
@@ -257,14 +257,14 @@ def _found(folder: Path) -> list[Path]:
 
 
 def _refuse_strangers(folder: Path) -> None:
-    """InputError where anything lies among the checkpoints that no checkpoint has: a pickle, say."""
+    """Raise an InputError if the folder holds a file that no checkpoint has, such as a pickle."""
     for path in folder.rglob("*"):
         inside = STEP_FOLDER.fullmatch(path.parent.name) and path.name in CONTENT | {MANIFEST_NAME}
         written = any(LEFTOVER.fullmatch(part) for part in path.relative_to(folder).parts)  # never read
         if not (inside or written or (path.is_dir() and STEP_FOLDER.fullmatch(path.name))):
             raise InputError(
-                f"{path} is no part of a checkpoint, which is safetensors and JSON alone; nothing was read. "
-                "Remove it if you know how it came there"
+                f"{path} is no part of a checkpoint, which is safetensors and JSON only; nothing was read. "
+                "Remove it if you know where it came from"
             )
 
 
@@ -275,6 +275,6 @@ def _random_state(device: torch.device) -> Tensor:
 
 def _restore_random_state(state: Tensor, device: torch.device) -> None:
     size = len(torch.get_rng_state())
-    torch.set_rng_state(state[:size].clone())  # torch reads a view from its storage's beginning
+    torch.set_rng_state(state[:size].clone())  # torch reads a view from the beginning of its storage
     if device.type == "cuda" and len(state) > size:
         torch.cuda.set_rng_state(state[size:].clone(), device)

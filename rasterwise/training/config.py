@@ -15,27 +15,26 @@ class TrainingConfig:
     Attributes:
         steps: Optimizer steps.
         batch_size: Items a step, over all processes and accumulated batches together.
-        learning_rate: AdamW's, at its highest: after the warm-up, before the cosine takes it to 0.
+        learning_rate: AdamW's highest, reached after the warm-up; half a cosine then takes it down to 0.
         warmup_steps: Steps in which the learning rate rises from 0.
-        weight_decay: Decoupled, on matrices and convolution kernels alone.
+        weight_decay: AdamW's decoupled decay, of matrices and convolution kernels only.
         clip_norm: Gradients are scaled down to this norm (0: never).
         accumulate: Parts that a batch is cut into to save memory; the gradient is the same.
-        precision: fp32, or autocast to bf16 or fp16 on CPUs and GPUs that have it, fp16 with its loss scaled;
-            weights, codebook and likelihoods stay in float32.
-        gradient_checkpointing: Compute layers again in the backward pass instead of holding all that they
-            computed: less memory and about a third more time, for the same gradients.
-        compile: Let torch.compile fuse the objective's forward and backward pass: a minute or two at the
-            start, then faster steps; sums are rounded otherwise than in eager training.
-        ema_decay: Decay of the averaged weights, which are the ones evaluated and saved (0: no averaging).
+        precision: fp32, or autocast to bf16 or fp16 where the device has it; fp16 scales the loss. Weights,
+            codebook and likelihoods stay in float32.
+        gradient_checkpointing: Compute layers again in the backward pass instead of keeping their activations:
+            less memory and about a third more time, for the same gradients.
+        compile: Compile the objective with torch.compile: a minute or two at the start, then faster steps; sums
+            are rounded differently than in eager training.
+        ema_decay: Decay of the averaged weights, which are evaluated and saved (0: no averaging).
         evaluate_every: Steps between evaluations on the whole test split (0: once an epoch).
-        log_every: Steps between lines of training metrics (0: at each evaluation); each evaluation has one too.
-        patience: End the run after this many evaluations without a better one (0: never).
+        log_every: Steps between lines of training metrics (0: at evaluations only); each evaluation adds one.
+        patience: End the run after this many evaluations without an improvement (0: never).
         sample_every: Steps between sample images (0: at each evaluation).
-        save_every: Steps between checkpoints (0: at each evaluation). An evaluation that finds the best
-            weights so far makes one too.
-        keep_last: Checkpoints kept, beside the one with the best weights.
-        seed: Of the first weights, the data order and the noise.
-        device: auto takes a GPU where there is one.
+        save_every: Steps between checkpoints (0: at each evaluation). The best weights so far are always saved.
+        keep_last: How many of the last checkpoints are kept; the one with the best weights is kept as well.
+        seed: Seed of the initial weights, the data order and the noise.
+        device: auto uses a GPU where there is one.
     """
 
     steps: int = 2000
@@ -71,7 +70,7 @@ class TrainingConfig:
             raise InputError(f"ema_decay is {self.ema_decay}, expected at least 0 (off) and below 1")
 
     def check_processes(self, count: int) -> None:
-        """InputError where that many processes cannot share a batch."""
+        """Raise an InputError if that many processes cannot share a batch equally."""
         if self.batch_size % (count * self.accumulate):
             raise InputError(
                 f"batch_size {self.batch_size} cannot be shared by {count} processes × {self.accumulate} parts"
@@ -80,22 +79,22 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """How a training run ended.
+    """How a training run ended. Times and rates are those of the last session: since the run began or was resumed.
 
     Attributes:
-        steps: Optimizer steps done in all.
-        seconds: Wall-clock seconds of this session: of training, evaluation and saving.
-        training_seconds: Of its training steps, waiting for data included.
-        evaluation_seconds: Of evaluations and sample images.
-        saving_seconds: Of checkpoints and models.
-        waiting_seconds: Of waiting for data.
-        items_per_second: Training items by training_seconds.
+        steps: Optimizer steps of the whole run.
+        seconds: Wall-clock seconds of the session.
+        training_seconds: Seconds spent on training steps, waiting for data included.
+        evaluation_seconds: Seconds spent on evaluations and sample images.
+        saving_seconds: Seconds spent on writing checkpoints and models.
+        waiting_seconds: Seconds spent waiting for data, which training_seconds include.
+        items_per_second: Training items of the session divided by training_seconds.
         parameters: Trained parameters of the model.
-        device: What it ran on.
-        stopped: True if it was asked to stop before its end.
-        stopped_early: True if its end came before its last step, since patience had run out.
+        device: The device that it ran on, in words.
+        stopped: Whether it was asked to stop before its end.
+        stopped_early: Whether patience ran out before its last step.
         test: The last metrics on the test split.
-        best_step: The step whose weights are in ``model-best``; None where no metric tells.
+        best_step: The step whose weights are in ``model-best``; None where no metric says which are best.
     """
 
     steps: int

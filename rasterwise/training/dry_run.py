@@ -1,4 +1,4 @@
-"""What a training would cost, found out without it: ``--dry-run``."""
+"""What a training would cost, measured without training: ``--dry-run``."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from rasterwise.training.objective import Objective
 from rasterwise.training.run.run_folder import configuration
 
 MEASURED_ITEMS = (4, 8)
-"""A larger batch is not computed: what it costs follows from these two, since both costs are linear in the items."""
+"""The costs of a larger batch are extrapolated from these two sizes: both costs are linear in the items."""
 
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one forward and backward pass.
+    """The costs of one forward and backward pass.
 
     Attributes:
-        flops: Of matrix products and convolutions as they are computed, a multiply-add as two.
-        activation_bytes: What the forward pass keeps for the backward pass, beside the weights.
+        flops: FLOPs of matrix products, convolutions and attention as computed, a multiply-add counted as two.
+        activation_bytes: Bytes that the forward pass keeps for the backward pass, weights excluded.
     """
 
     flops: int
@@ -39,21 +39,21 @@ class Costs:
 def dry_run(
     options: Any, objective: Objective, split: Split, training: TrainingConfig, accelerator: Accelerator
 ) -> dict[str, Any]:
-    """Take a few items of the first batch forward and backward; write nothing.
+    """Compute a few items of the first batch forward and backward; write nothing.
 
     Args:
         options: The command's, resolved.
         objective: The model with its losses; on the CPU.
         split: What would be trained on.
-        training: How.
+        training: How it would be trained.
         accelerator: From ``start_accelerator``.
 
     Returns:
-        The configuration, the trained parameters, the FLOPs of a step (all processes together) and the memory
+        The configuration, the trained parameters, the FLOPs of a step (of all processes together) and the memory
         of one process in MiB: weights, gradients, AdamW's moments, averaged weights, and the activations of the
-        part of a batch that is computed at once. What lives for a moment within a pass, such as the one
-        layer that gradient checkpointing is computing again, comes on top; and where FSDP shards the weights, so
-        do the whole ones that evaluation and saving put together.
+        part of a batch that is computed at once. Not included are short-lived tensors within a pass, such as
+        the layer that gradient checkpointing is computing again, and, with FSDP, the whole weights that evaluation
+        and saving gather.
     """
     world, rank = accelerator.num_processes, accelerator.process_index
     training.check_processes(world)
@@ -85,11 +85,10 @@ def dry_run(
 
 
 def extrapolated_costs(objective: Objective, batch: Batch, accelerator: Accelerator) -> Costs:
-    """The costs of a batch, from those of its first items where it has many."""
+    """The costs of a batch, extrapolated from those of its first items if it has many."""
     with torch.no_grad(), accelerator.autocast():
-        objective(
-            batch[: MEASURED_ITEMS[0]]
-        )  # a first batch starts a codebook, or gains, which is not repeated
+        # The first batch initialises a codebook or PixelCNN++'s gains, a cost that does not recur.
+        objective(batch[: MEASURED_ITEMS[0]])
     if len(batch) <= MEASURED_ITEMS[1]:
         return costs_of(objective, batch, accelerator)
     few, more = (costs_of(objective, batch[:count], accelerator) for count in MEASURED_ITEMS)
@@ -103,9 +102,9 @@ def extrapolated_costs(objective: Objective, batch: Batch, accelerator: Accelera
 
 
 def costs_of(objective: Objective, batch: Batch, accelerator: Accelerator) -> Costs:
-    """The costs of a batch, measured."""
+    """The measured costs of a batch."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*objective.parameters(), *objective.buffers())}
-    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
+    kept: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is reused
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

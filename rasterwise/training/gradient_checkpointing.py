@@ -1,4 +1,4 @@
-"""Gradient checkpointing: layers that keep what they read, and compute the rest again in the backward pass."""
+"""Gradient checkpointing: layers keep their inputs only and compute the rest again in the backward pass."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from rasterwise.models.pretrained import Pretrained
 
 
 def checkpoint_layers(model: Pretrained) -> None:
-    """Have each of a model's ``checkpointed_layers`` computed twice in training, to hold one at a time in memory.
+    """Have training compute a model's ``checkpointed_layers`` twice, so that memory holds one layer's activations.
 
-    Gradients are the same to the last bit, dropout included: the second pass draws what the first one drew, and
-    the random state goes on as if there were none. Evaluation and sampling are not changed, nor are the names of
-    the weights.
+    Gradients are the same bit for bit, with dropout too: the second pass repeats the draws of the first, and the
+    random state afterwards is the same. Evaluation, sampling and the names of the weights do not change.
 
     References:
         Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016 (arXiv 1604.06174).
     """
     for layer in model.checkpointed_layers():
-        # A method and no closure: the copy that averages the weights has its own layers, and not these.
+        # A method, not a closure: a copy of the model then calls its own layers.
         layer.forward = MethodType(_forward, layer)
 
 

@@ -23,8 +23,8 @@ class LikelihoodObjective(Objective):
     Args:
         model: Any autoregressive model.
         tokenizer: Turns the batch's images into symbols; None where the data are symbols already.
-        label_dropout: Share of labels hidden in training, so that the model can also be asked for the
-            unconditional distribution, which guidance needs.
+        label_dropout: Share of labels hidden in training, so that the model also learns the unconditional
+            distribution, which guidance needs.
     """
 
     model: AutoregressiveModel
@@ -35,7 +35,7 @@ class LikelihoodObjective(Objective):
     ) -> None:
         super().__init__()
         self.model = model
-        self._tokenizer = [tokenizer]  # in a list: not a submodule, so neither trained nor saved
+        self._tokenizer = (tokenizer,)  # in a tuple it is no submodule: neither trained nor saved
         self.label_dropout = label_dropout
 
     def forward(self, batch: Batch) -> Losses:
@@ -77,11 +77,11 @@ def evaluate_likelihood(
         accelerator: All processes call this and share the items.
         tokenizer: Turns images into symbols.
         batch_size: Items at once in each process.
-        seed: Of a tokenizer that draws.
+        seed: Seed of a tokenizer that draws.
 
     Returns:
-        nll_nats (mean a grid) with nll_nats_standard_error, nats_per_symbol and bits_per_symbol,
-        accuracy (share of symbols that were the likeliest), and items; bits_per_dim where each symbol is
+        nll_nats (mean of a grid) with nll_nats_standard_error, nats_per_symbol and bits_per_symbol,
+        accuracy (share of symbols that were the likeliest), and items; bits_per_dim if each symbol is
         a subpixel of the image.
     """
     rank, world = accelerator.process_index, accelerator.num_processes

@@ -24,8 +24,8 @@ def train(
 ) -> TrainingReport:
     """Train, from the start or from the run's newest checkpoint.
 
-    Ctrl-C or SIGTERM ends the run after the step under way, with a checkpoint; the same command goes on. A run
-    that was killed at any moment and goes on ends, on CPUs in float32, in the weights of one that was not.
+    Ctrl-C or SIGTERM ends the run after the current step, with a checkpoint; the same command resumes it. On CPUs,
+    a run that was killed at any moment and resumed ends in the same weights, bit for bit, as one that was not.
 
     Args:
         task: What is trained, on what, and what is recorded of it.
@@ -34,8 +34,7 @@ def train(
         accelerator: From ``start_accelerator``.
 
     Raises:
-        NonFiniteError: A loss or the gradient's norm is not finite. The weights are not touched by it and
-            the last checkpoint stays.
+        NonFiniteError: A loss or the gradient's norm is not finite. The last checkpoint stays.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     config.check_processes(world)
@@ -66,7 +65,7 @@ def train(
             stopping = stop.requested(accelerator)
             if stopping or monitor.saves(step):
                 with monitor.clock.timing("saving"):
-                    # The models come before the checkpoint: a run killed in between writes them again.
+                    # Models first: a run that is killed between the two writes them again.
                     _save_models(train_step.model, run, task.card, best=monitor.is_best(step))
                     checkpoints.save(step, monitor.best)
         report = monitor.report(step)
@@ -77,7 +76,7 @@ def train(
 
 
 def _save_models(model: Pretrained, run: RunFolder, card: str, *, best: bool) -> None:
-    """Save the weights as the run's model, and as its best one where they are; all processes call this."""
+    """Save the weights as the run's model, and as its best one if they are; all processes call this."""
     run.sync_metrics()
     saved = whole_model(model)
     if run.main:

@@ -19,9 +19,9 @@ from rasterwise.training.run.stopwatch import Stopwatch
 
 
 class Monitor:
-    """Records what a training comes to, and knows when it is to be saved and when it is at its end.
+    """Records a training, and decides when it is saved and when it ends.
 
-    All processes have one and call it alike; the main process alone writes.
+    Every process has one and makes the same calls; only the main process writes.
 
     Args:
         task: What is trained.
@@ -34,7 +34,7 @@ class Monitor:
 
     Attributes:
         best: The best weights so far.
-        clock: What the seconds are spent for.
+        clock: How long each kind of work took.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Monitor:
 
 
 def evaluated(model: Pretrained, accelerator: Accelerator, evaluate: Evaluate) -> dict[str, float]:
-    """Metrics of a model on the test split, in evaluation mode and without gradients; all processes call this."""
+    """Evaluate a model on the test split, in evaluation mode and without gradients; all processes call this."""
     model = whole_model(model)
     with evaluating(model), torch.no_grad(), accelerator.autocast():
         return evaluate(model, accelerator)

@@ -24,7 +24,7 @@ Draw = Callable[[Any], Image.Image]
 
 @dataclass(frozen=True)
 class Losses:
-    """What an objective gives for a batch.
+    """The losses of a batch.
 
     Attributes:
         total: The scalar to minimise, a mean over the batch's items.
@@ -40,7 +40,7 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         model: What is trained and saved.
-        criterion: The test metric that tells which weights are best, the lower the better; empty: none does.
+        criterion: The test metric that decides which weights are best, the lower the better; empty for none.
         adversaries: Objectives with models of their own (a discriminator's, say), which the same training step
             trains, each with an optimizer of its own. All of them compute a part of a batch one after the other,
             before any weight changes, and none may leave a gradient in another one's parameters. In a tuple they

@@ -23,7 +23,7 @@ def adamw(module: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters with weight decay (two dimensions or more) and without (biases, gains, scales)."""
+    """Parameters with weight decay (of two dimensions or more) and without it (biases, gains, scales)."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
@@ -32,7 +32,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 
 
 def learning_rate_share(step: int, *, steps: int, warmup_steps: int) -> float:
-    """The share of the learning rate at a step (from 0): a linear rise, then half a cosine down to 0."""
+    """The fraction of the highest learning rate at a step (from 0): a linear rise, then half a cosine down to 0."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     done = (step - warmup_steps) / max(1, steps - warmup_steps)
@@ -40,12 +40,12 @@ def learning_rate_share(step: int, *, steps: int, warmup_steps: int) -> float:
 
 
 def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
-    """An exponential moving average of the weights; buffers follow the model's own. None for decay 0."""
+    """A copy whose weights are an exponential moving average, and whose buffers are the model's. None for decay 0."""
     if not decay:
         return None
 
     def average(averages: Any, parameters: Any, updates: Tensor | int) -> None:
-        # The first updates average over few steps, so that the first weights are forgotten in short runs.
+        # The first updates average over few steps, so that short runs forget the initial weights.
         share = 1 - min(decay, (1 + float(updates)) / (10 + float(updates)))
         torch._foreach_lerp_(averages, parameters, share)
 

@@ -1,4 +1,4 @@
-"""One training step: forward, backward, clip, check, update. Whatever trains here takes this one."""
+"""One training step: forward, backward, clip, check, update. The loop, comparisons and benchmarks all take it."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class TrainingStep:
             step: How many steps were taken before; the learning rate depends on it.
 
         Returns:
-            What the objective shows, the gradient's norm before it was clipped, and the learning rate. In fp16,
-            a norm that overflowed is left out: that step changes no weights, and the next one's scale is smaller.
+            The losses that the objective shows, the gradient's norm before clipping, and the learning rate. In
+            fp16, a norm that overflowed is left out: that step changes no weights, and the next has a lower scale.
 
         Raises:
             NonFiniteError: A loss or the gradient's norm is not finite. No weight was changed.
@@ -105,7 +105,7 @@ class TrainingStep:
 
 
 class _Learner:
-    """One objective and the optimizer of its parameters; the prefix keeps its names apart from other ones'."""
+    """One objective with its optimizer. Its prefix keeps its names apart from those of other learners."""
 
     def __init__(
         self, prefix: str, objective: Objective, config: TrainingConfig, accelerator: Accelerator
@@ -147,16 +147,16 @@ class _Learner:
 def parts(batch: Batch, count: int) -> Iterator[Batch]:
     """Cut a batch into equal parts; all but the last one say that more of the batch follows."""
     size = len(batch) // count
-    for number in range(count):
-        part = batch[number * size : (number + 1) * size]
-        yield dataclasses.replace(part, last_part=number == count - 1)
+    for index in range(count):
+        part = batch[index * size : (index + 1) * size]
+        yield dataclasses.replace(part, last_part=index == count - 1)
 
 
 def _finite(values: dict[str, Tensor], step: int, scaler: torch.amp.GradScaler | None) -> dict[str, float]:
     """The values as floats, in one transfer from the device for all of them.
 
-    A gradient that overflowed because its loss was scaled is left out: the step is passed over, and the next
-    ones have a smaller scale.
+    A gradient that overflowed because its loss was scaled is left out: the scaler skips the step and lowers the
+    scale of the next ones.
     """
     floats = torch.stack([value.detach().float() for value in values.values()]).tolist()
     finite = {name: value for name, value in zip(values, floats, strict=True) if math.isfinite(value)}

@@ -1,4 +1,4 @@
-"""One cell, from training to the last figure: what a fresh process does."""
+"""One cell of a comparison, trained and measured in a process of its own."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ OVER_BUDGET = "did not fit in the budget"
 FAILED = "failed"
 
 Figures = dict[str, Any]
-"""A cell's figures by name, with units in the names; None for what the cell has not."""
+"""A cell's figures by name, with units in the names; None for those that the cell does not have."""
 
 
 @dataclass(frozen=True)
 class Instruments:
-    """What a comparison by family asks of its samples and features beside the rest.
+    """Measurements of samples and features that only a comparison of families has.
 
     Attributes:
-        coverage: Classifier the classes of the samples.
-        probe: Probe the layers of a model that offers features.
-        classifier: The file of the classifier.
+        coverage: Whether a classifier finds the classes of the samples.
+        probe: Whether the layers of a model that offers features are probed.
+        classifier: The classifier's file.
     """
 
     coverage: bool
@@ -72,16 +72,16 @@ class Instruments:
 
 
 def measure_cell(cell: Cell, settings: Settings, folder: Path, instruments: Instruments) -> Figures:
-    """Train and measure a cell; in this process.
+    """Train and measure a cell in this process.
 
-    What memory or the budget does not suffice for, and what fails, becomes a result as well, so that a row of
-    the comparison says so. ``result.json`` is written unless the training was asked to stop.
+    A cell that does not fit the memory or the budget, or that fails, has a result as well, which says so in the
+    comparison. ``result.json`` is written unless the training was asked to stop.
 
     Args:
-        cell: Which.
-        settings: How.
-        folder: Of the cell.
-        instruments: What else.
+        cell: The cell.
+        settings: The comparison's settings.
+        folder: The cell's folder.
+        instruments: Further measurements.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = chosen_device(settings.device)
@@ -140,7 +140,7 @@ def cell_figures(
 
 
 def training_figures(trained: TrainedCell) -> Figures:
-    """What the trainings took; of two stages the sums, but for the rate, which is each stage's own."""
+    """The costs of training: sums over the stages, except for the rates, of which each stage has its own."""
     model, tokenizer = trained.stages["model"], trained.stages.get("tokenizer")
     stages = list(trained.stages.values())
     return {
@@ -157,7 +157,7 @@ def training_figures(trained: TrainedCell) -> Figures:
 
 
 def likelihood_figures(cell: Cell, trained: TrainedCell, images: ImageData) -> Figures:
-    """The test likelihood under the one name that is right for it."""
+    """The test likelihood, under the name that fits the cell's symbols."""
     model = trained.stages["model"].test
     symbols = FAMILIES[cell.family].symbols
     figures: Figures = {
@@ -178,7 +178,7 @@ def likelihood_figures(cell: Cell, trained: TrainedCell, images: ImageData) -> F
 
 @torch.no_grad()
 def fidelity_figures(pipeline: ImagePipeline, images: ImageData, folder: Path) -> Figures:
-    """What the tokenizer loses of the test images; None where it loses nothing."""
+    """How well the tokenizer reconstructs the test images; None if it loses nothing."""
     errors, count, shown = 0.0, 0, list[Tensor]()
     for batch in images.test.ordered(score_batch(images.shape[1])):
         again = pipeline.reconstruct(batch.values, "tensor")
@@ -197,7 +197,7 @@ def fidelity_figures(pipeline: ImagePipeline, images: ImageData, folder: Path) -
 def cost_figures(
     cell: Cell, pipeline: ImagePipeline, images: ImageData, settings: Settings, samples: Drawn
 ) -> Figures:
-    """What an image costs."""
+    """The costs of scoring and sampling an image."""
     batch = score_batch(cell.resolution)
     some = next(iter(images.test.ordered(batch))).values
     grid = pipeline.model.grid
@@ -226,7 +226,7 @@ def cost_figures(
 
 
 def quality_figures(images: ImageData, drawn: Tensor, settings: Settings) -> Figures:
-    """Fréchet distances of the drawn images, and of held-out real ones."""
+    """Fréchet distances of the samples, and of held-out real images."""
     reference = first_of(images.train, REFERENCE_IMAGES).values
     held_out = first_of(images.test, 0).values
     figures: Figures = {"frechet": None, "frechet_floor": None, "frechet_images": None}
@@ -248,7 +248,7 @@ def class_figures(
     instruments: Instruments,
     device: torch.device,
 ) -> Figures:
-    """Mode coverage and the linear probe, where they are asked for and the dataset has classes."""
+    """Mode coverage and the linear probe, if they are asked for and the dataset has classes."""
     figures: Figures = {}
     if not images.classes:
         return figures

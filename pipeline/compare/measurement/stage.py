@@ -1,4 +1,4 @@
-"""One training of a cell: the budget turned into steps, once and for all, and the run that takes them."""
+"""One training of a cell: how many steps its budget allows, found out once, and the run that takes them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHECKPOINTS = 4
 
 
 class StoppedError(RuntimeError):
-    """A training was asked to stop, and left a checkpoint to go on from."""
+    """A training was asked to stop, and left a checkpoint to resume from."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Stage:
     """What is trained.
 
     Attributes:
-        folder: Of the stage: ``steps.json``, ``run/`` and ``stage.json``.
-        objective: Builds the model with its losses, the same for the same state of torch's generator.
-        split: To train on.
+        folder: The stage's folder, with ``steps.json``, ``run/`` and ``stage.json``.
+        objective: Builds the model with its losses, the same one for the same state of torch's generator.
+        split: What to train on.
         evaluate: Measures the model on the test split.
-        training: How; its steps, warm-up and averaging follow from the budget.
+        training: How it is trained; steps, warm-up and averaging are replaced by those that fit the budget.
     """
 
     folder: Path
@@ -54,15 +54,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageReport:
-    """What a stage's training came to.
+    """The result of a stage's training.
 
     Attributes:
-        steps: Taken.
-        images_per_second: Of training.
-        seconds: Of training, in the session that ended it.
-        flops: Of all steps.
-        peak_bytes: The most memory in use while training, libraries and data among it.
-        test: Metrics of the trained model.
+        steps: Training steps.
+        images_per_second: Training images per second.
+        seconds: Seconds of training, in the session that ended it.
+        flops: FLOPs of all steps.
+        peak_bytes: Peak memory of the training process in bytes, libraries and data included.
+        test: Test metrics of the trained model.
     """
 
     steps: int
@@ -74,10 +74,10 @@ class StageReport:
 
 
 def train_stage(stage: Stage, budget: Budget) -> StageReport:
-    """Train for a budget, or go on with it; one that is done is not done again.
+    """Train for a budget, or resume the training; a finished one is not repeated.
 
     Raises:
-        OverBudgetError: Not even one step fits.
+        OverBudgetError: Not even one step fits the budget.
         StoppedError: The training was asked to stop.
     """
     done = stage.folder / STAGE_NAME
@@ -120,10 +120,10 @@ def train_stage(stage: Stage, budget: Budget) -> StageReport:
 
 
 def planned_steps(stage: Stage, budget: Budget) -> dict[str, Any]:
-    """How many steps the budget is: found out once and written down, so that whoever goes on takes the same.
+    """How many steps the budget allows: measured once and written down, so that a resumed training takes as many.
 
     Returns:
-        ``steps``, ``flops_a_step``, and the ``step_seconds`` that were timed.
+        ``steps``, ``flops_a_step``, and the timed ``step_seconds``.
     """
     path = stage.folder / STEPS_NAME
     if path.exists():
@@ -131,7 +131,7 @@ def planned_steps(stage: Stage, budget: Budget) -> dict[str, Any]:
     accelerator = start_accelerator(stage.training)
     objective = stage.objective()
     seconds: list[float] = []
-    if budget.unit == "seconds":  # what does not fit shows here, before more work is done with it
+    if budget.unit == "seconds":  # a model that does not fit memory or budget fails here, before further work
         seconds = timed_steps(stage, objective, accelerator, budget.amount / 10)
         budget.steps(step_seconds=median(seconds), flops_a_step=0)
     objective.to(accelerator.device).train()
@@ -146,7 +146,7 @@ def planned_steps(stage: Stage, budget: Budget) -> dict[str, Any]:
 def timed_steps(
     stage: Stage, objective: Objective, accelerator: Accelerator, limit_seconds: float
 ) -> list[float]:
-    """Seconds of a few training steps on the stage's data, after one that warms up.
+    """Seconds of a few training steps on the stage's data, after a first one as warm-up.
 
     Args:
         stage: What is trained.

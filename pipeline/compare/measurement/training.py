@@ -1,4 +1,4 @@
-"""A cell's model, trained: a pixel-level model in one stage, a model of codes in two of half the budget each."""
+"""The training of a cell: a pixel-level model in one stage, a model of codes in two, each with half the budget."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ from stage1_vqvae.objective import LearnedTokenizerObjective
 
 @dataclass(frozen=True)
 class TrainedCell:
-    """A cell's models, trained.
+    """A cell's trained models.
 
     Attributes:
         pipeline: The tokenizer and the model.
-        stages: The trainings by what was trained: "tokenizer" where it was, and "model".
+        stages: A report for each stage: "model" and, if the tokenizer was trained, "tokenizer".
     """
 
     pipeline: ImagePipeline
@@ -56,7 +56,7 @@ class TrainedCell:
 
 
 def cell_images(settings: Settings, resolution: int) -> ImageData:
-    """The images at a resolution, the test split cut short to what is scored."""
+    """The images at a resolution; the test split holds only those that are scored."""
     config = dataclasses.replace(settings.data, size=resolution)
     with Progress("reading images", "image") as progress:
         images = open_images(config, progress)
@@ -65,13 +65,13 @@ def cell_images(settings: Settings, resolution: int) -> ImageData:
 
 
 def train_cell(cell: Cell, settings: Settings, images: ImageData, folder: Path) -> TrainedCell:
-    """Train a cell's model for the budget, or open the one that is trained.
+    """Train a cell's models for the budget, or open them if they are trained.
 
     Args:
-        cell: Which.
-        settings: How.
-        images: At the cell's resolution.
-        folder: The cell's.
+        cell: The cell.
+        settings: The comparison's settings.
+        images: Images at the cell's resolution.
+        folder: The cell's folder.
     """
     family = FAMILIES[cell.family]
     train_split = augmented(images.train, settings.augmentation)
@@ -109,7 +109,7 @@ def train_cell(cell: Cell, settings: Settings, images: ImageData, folder: Path) 
 
 
 def pixel_tokenizer(cell: Cell, images: ImageData, folder: Path) -> ImageTokenizer:
-    """Subpixels at full depth, or ImageGPT's palette, fitted to the training images once."""
+    """A tokenizer to subpixels at full depth, or to ImageGPT's palette, fitted to the training images once."""
     if FAMILIES[cell.family].symbols == "subpixels":
         return PixelTokenizer()
     path = folder / "palette"
@@ -121,7 +121,7 @@ def pixel_tokenizer(cell: Cell, images: ImageData, folder: Path) -> ImageTokeniz
 
 
 def vqvae_stage(cell: Cell, folder: Path, split: Split, images: ImageData, training: TrainingConfig) -> Stage:
-    """The first stage of a model of codes."""
+    """The first stage of a model of codes, which trains the tokenizer."""
     config = vqvae_config(images.shape[0], cell.resolution)
     return Stage(
         folder,
@@ -147,12 +147,12 @@ def model_stage(
     """The stage that the autoregressive model is trained in, unconditionally.
 
     Args:
-        cell: Which model.
-        tokenizer: Makes its symbols.
-        folder: The stage's.
-        split: To train on: images, or codes where they are encoded.
-        data: Whose test split is scored.
-        training: How.
+        cell: The cell, which names the model.
+        tokenizer: Encodes images to the model's symbols.
+        folder: The stage's folder.
+        split: What to train on: images, or codes if they are encoded.
+        data: The data whose test split is scored.
+        training: How it is trained.
         encoded: Whether split and data hold symbols already.
     """
     grid = tokenizer.grid(data.shape[0], cell.resolution, cell.resolution)

@@ -1,1 +1,1 @@
-"""The folder of a run: its files, checkpoints and clock, and being asked to stop."""
+"""A run's folder, its stopwatch and its stop signal."""

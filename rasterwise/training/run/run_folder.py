@@ -1,4 +1,4 @@
-"""Run folders: the resolved configuration, the metrics, the images and the checkpoints of one training run."""
+"""Run folders: the configuration, the metrics, the images and the checkpoints of one training run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ METRICS_NAME = "metrics.jsonl"
 LOCK_NAME = ".lock"
 
 NO_CONFIGURATION = ("output", "force", "json", "resume", "dry_run")
-"""Options that say how a command is run, not what the run is."""
+"""Options of a command that are no part of a run's configuration."""
 
 MAY_DIFFER = ("data.workers", "data.skip_broken")
-"""Options that a run may go on with otherwise: how its data are read, not what they are."""
+"""Options that may change when a run is resumed: how its data are read, not what they are."""
 
 Options = TypeVar("Options")
 
@@ -39,7 +39,7 @@ class RunFolder:
 
     Args:
         path: The folder, which exists.
-        main: False in all processes but one: they read, and write nothing.
+        main: Whether this is the main process; the other ones write nothing.
     """
 
     def __init__(self, path: Path, *, main: bool = True) -> None:
@@ -50,16 +50,16 @@ class RunFolder:
 
     @classmethod
     def claim(cls, path: Path, command: str, config: Any, *, force: bool = False, main: bool = True) -> Self:
-        """Take a folder for a run, or go on with the run that is there.
+        """Take a folder for a new run, or resume the run that it holds.
 
-        What a killed process left half-written in it is removed.
+        Half-written files that a killed process left are removed.
 
         Args:
-            path: The folder; made if it is absent.
-            command: Which command's run it is.
+            path: The folder; created if it is absent.
+            command: The name of the command.
             config: The command's resolved configuration, a dataclass.
             force: Delete the run that is there and start anew.
-            main: False in all processes but one.
+            main: Whether this is the main process; the other ones write nothing.
 
         Raises:
             InputError: The folder holds something else, a run with another configuration, or one that another
@@ -94,16 +94,16 @@ class RunFolder:
 
     @property
     def report(self) -> dict[str, Any] | None:
-        """The report of a run that has ended, else None."""
+        """The report of a run that has ended; None before."""
         return read_json(self.path / REPORT_NAME) if (self.path / REPORT_NAME).exists() else None
 
     def finish(self, report: dict[str, Any]) -> None:
-        """Write the report: the run has ended."""
+        """Write the report, with which the run has ended."""
         if self.main:
             write_json(self.path / REPORT_NAME, report)
 
     def rewind(self, step: int) -> None:
-        """Forget the metrics after a step, before a resumed run writes them again."""
+        """Remove the metrics after a step, which a resumed run writes again."""
         if not self.main:
             return
         path = self.path / METRICS_NAME
@@ -131,7 +131,7 @@ class RunFolder:
             self._events.add_scalar(f"{split}/{name}", value, step)
 
     def sync_metrics(self) -> None:
-        """Have the metrics on the disk, before the checkpoint that stands behind them."""
+        """Flush the metrics to the disk, before the checkpoint that follows them."""
         path = self.path / METRICS_NAME
         if self.main and path.exists():
             with path.open("a") as file:
@@ -162,18 +162,18 @@ class RunFolder:
 
 
 def read_command(path: Path) -> str:
-    """Which command's run is in a folder; InputError where none is."""
+    """The name of the command whose run a folder holds; an InputError if it holds none."""
     if not (path / RUN_NAME).exists():
         raise InputError(f"{path} holds no run to go on with, which would have a {RUN_NAME}")
     return str(read_json(path / RUN_NAME).get("command"))
 
 
 def read_options(path: Path, command: str, options_class: type[Options]) -> Options:
-    """The options of the run in a folder: its configuration, to go on with in that folder.
+    """The options with which the run in a folder is resumed: its own configuration.
 
     Args:
         path: The run's folder.
-        command: Which command's run it must be.
+        command: The name of the command that the run must be of.
         options_class: That command's options, a dataclass with the fields ``output`` and ``resume``.
 
     Raises:
@@ -188,7 +188,7 @@ def read_options(path: Path, command: str, options_class: type[Options]) -> Opti
 
 
 def refuse_contradiction(before: Any, now: Any) -> None:
-    """InputError where the options now, typed flags included, are not those of the run that is resumed."""
+    """Raise an InputError if an option, given as a flag, differs from that of the run that is resumed."""
     names = ("json", "dry_run")
     found = _difference(configuration(before, names), configuration(now, names))
     if found:
@@ -201,33 +201,32 @@ def refuse_contradiction(before: Any, now: Any) -> None:
 
 
 def _lock(path: Path) -> IO[str] | None:
-    """Keep other processes out of a run's folder until this one ends, in whatever way it does."""
+    """Keep other processes out of a run's folder until this one ends, however it ends."""
     try:
         import fcntl
     except ImportError:  # Windows
         return None
     file = (path / LOCK_NAME).open("a")
     try:
-        fcntl.lockf(
-            file, fcntl.LOCK_EX | fcntl.LOCK_NB
-        )  # of the process: data loading's forks do not inherit it
+        # lockf locks for the process: forked data workers do not inherit it.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             raise InputError(
                 f"another process is training in {path}; stop it first, or name another folder with --output"
             ) from None
-        # The file system knows no locks.
+        # The file system has no locks.
     return file
 
 
 def configuration(options: Any, without: tuple[str, ...] = NO_CONFIGURATION) -> dict[str, Any]:
-    """A command's options as JSON-like values, without those that say how it is run."""
+    """A command's options as JSON-like values, without those that are no part of a run's configuration."""
     content = json.loads(json.dumps(dataclasses.asdict(options), default=str))
     return {name: value for name, value in content.items() if name not in without}
 
 
 def _complete(before: dict[str, Any], now: dict[str, Any], config: Any) -> None:
-    """Give the configuration of a run that an earlier version started the options that it did not have yet."""
+    """Add options to the configuration of a run that an earlier version, which did not have them, started."""
     for option in dataclasses.fields(config):
         name = option.name
         if name in now and name not in before and option.default is not dataclasses.MISSING:
@@ -252,7 +251,7 @@ def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first name that has another value and may not, with both values."""
+    """The first option that differs and may not, with both values; None if there is none."""
     old, new = _flat(before), _flat(now)
     for name in sorted((old.keys() | new.keys()) - set(MAY_DIFFER)):
         if old.get(name) != new.get(name):

@@ -11,7 +11,7 @@ Purpose = Literal["evaluation", "saving", "waiting"]
 
 
 class Stopwatch:
-    """Wall-clock seconds since a training began or went on, and what they were spent for.
+    """Wall-clock seconds since a training began or was resumed, and what they were spent on.
 
     Example:
         >>> clock = Stopwatch()
@@ -27,19 +27,19 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def timing(self, purpose: Purpose) -> Iterator[None]:
-        """Time spent in the block is spent for one purpose: evaluation and images, saving, waiting for data."""
+        """Count the time in the block as spent on one purpose: evaluation and images, saving, waiting for data."""
         began = time.monotonic()
         yield
         self.spent[purpose] += time.monotonic() - began
 
     @property
     def seconds(self) -> float:
-        """All of them."""
+        """All seconds so far."""
         return time.monotonic() - self._began
 
     @property
     def training_seconds(self) -> float:
-        """Those of the training steps; waiting for their data is part of them."""
+        """Seconds spent on training steps, waiting for their data included."""
         return max(1e-9, self.seconds - self.spent["evaluation"] - self.spent["saving"])
 
     @property
@@ -48,7 +48,7 @@ class Stopwatch:
         return self.spent["waiting"] / self.training_seconds
 
     def summary(self) -> dict[str, Any]:
-        """All seconds, and what they were spent for, as a report names them."""
+        """All seconds and those spent on each purpose, under the names that a report has."""
         seconds = {"seconds": self.seconds, "training_seconds": self.training_seconds}
         seconds |= {f"{purpose}_seconds": spent for purpose, spent in self.spent.items()}
         return {name: round(value, 1) for name, value in seconds.items()}

@@ -148,7 +148,7 @@ def test_rows_set_aside_keep_their_numbers(tmp_path: Path) -> None:
 
 def test_processes_agree_on_where_images_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If one process has too little memory none holds them: they would draw other batches."""
-    monkeypatch.setattr(reading, "_all_agree", lambda here: False)
+    monkeypatch.setattr(reading, "all_agree", lambda here: False)
     folder = save_images(tmp_path / "set", set(), 12)
     split: Split = open_images(DataConfig(str(folder))).train
     assert isinstance(split._items.rows, IndexedRows)  # type: ignore[attr-defined]
