@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import tyro
 from rasterwise.command_line.run import run_command
 from rasterwise.errors import InputError
 from rasterwise.measure.figures import new_figure, save_figure
-from rasterwise.training.run.run_folder import METRICS_NAME
+from rasterwise.training.run.metrics_log import METRICS_NAME, read_metrics
 
 COLUMNS = 3
 
@@ -69,21 +68,14 @@ def read_curves(run: Path) -> dict[str, dict[str, Curve]]:
     """The curves of a run by split and metric; a line cut short by a kill is left out.
 
     Raises:
-        InputError: The folder holds no metrics.
+        InputError: The folder holds no metrics, or they are not what was written.
     """
     path = run / METRICS_NAME
-    if not path.is_file():
-        raise InputError(f"{run} holds no {METRICS_NAME}, expected a run's folder")
     curves: dict[str, dict[str, Curve]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            content = json.loads(line)
-            step, split = content.pop("step"), content.pop("split")
-        except (json.JSONDecodeError, KeyError):
-            continue
-        for name, value in content.items():
-            curve = curves.setdefault(split, {}).setdefault(name, Curve([], []))
-            curve.steps.append(step)
+    for logged in read_metrics(path):
+        for name, value in logged.metrics.items():
+            curve = curves.setdefault(logged.split, {}).setdefault(name, Curve([], []))
+            curve.steps.append(logged.step)
             curve.values.append(value)
     if not curves:
         raise InputError(f"{path} holds no metrics yet; wait for the run's first evaluation")

@@ -13,14 +13,20 @@ from pixel_baselines.train import run as run_pixel
 from pixel_baselines.train import train_pixel
 from rasterwise.codes.dataset import read_key
 from rasterwise.command_line.run import run_command
+from rasterwise.errors import InputError
 from rasterwise.training.autoregressive import Decode
 from stage2_prior.train import COMMAND, TrainPrior, train_prior
 
 
 def decode_of(codes: Path) -> Decode:
     """The decoding of the tokenizer that made the codes in a folder."""
-    read_key(codes)
+    key = read_key(codes)
     tokenizer = open_tokenizer(codes / "tokenizer")
+    if tokenizer.fingerprint != key.tokenizer:
+        raise InputError(
+            f"{codes} holds codes of tokenizer {key.tokenizer[:12]}…, but {tokenizer.fingerprint[:12]}… is in its "
+            f"tokenizer/; delete {codes} and encode again"
+        )
     return lambda symbols: tokenizer.decode(symbols.cpu())
 
 

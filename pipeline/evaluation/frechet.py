@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.evaluation.features import Projection, image_features
-from rasterwise.errors import InputError
+from rasterwise.errors import InputError, NonFiniteError
 
 REFERENCE_IMAGES = 5000
 LEAST_IMAGES = 16
@@ -24,17 +24,25 @@ def gaussian_frechet(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covar
         mean_b: ``(D,)``.
         covariance_b: ``(D, D)``.
 
+    Raises:
+        NonFiniteError: A mean or a covariance is infinite or NaN.
+
     References:
         Dowson and Landau, The Fréchet Distance between Multivariate Normal Distributions, 1982. Heusel et al.,
         GANs Trained by a Two Time-Scale Update Rule, 2017 (arXiv 1706.08500).
     """
+    for moments in (mean_a, covariance_a, mean_b, covariance_b):
+        if not moments.isfinite().all():
+            raise NonFiniteError(
+                "the features of the images have infinite or NaN moments: they have no distance"
+            )
     # tr (Σa Σb)^½ by the symmetric root: eigenvalues of Σa^½ Σb Σa^½, which rounding alone takes below 0.
     values, vectors = torch.linalg.eigh(covariance_a.double())
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     inner = torch.linalg.eigvalsh(root @ covariance_b.double() @ root).clamp(min=0).sqrt().sum()
     apart = (mean_a.double() - mean_b.double()).square().sum()
     distance = apart + covariance_a.double().trace() + covariance_b.double().trace() - 2 * inner
-    return max(0.0, float(distance))
+    return float(distance.clamp(min=0))  # rounding alone takes it below; NaN stays NaN
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

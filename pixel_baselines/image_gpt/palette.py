@@ -15,7 +15,7 @@ from torch import Tensor
 from rasterwise.data.indexed import tensor_split
 from rasterwise.data.splits import Split
 from rasterwise.errors import InputError
-from rasterwise.files import read_json
+from rasterwise.files import member, read_json
 from rasterwise.models.pretrained import local_folder
 from rasterwise.symbols.grid import Grid
 from rasterwise.tokenizers.image import ImageTokenizer
@@ -133,11 +133,18 @@ class PaletteTokenizer(ImageTokenizer):
         path = folder / PROCESSOR_NAME
         if not path.exists() and not Path(source).expanduser().is_dir():
             path = _download(str(source), revision)
-        clusters = torch.tensor(read_json(path).get("clusters") or [], dtype=torch.float32)
+        content = member(read_json(path), "clusters", list, path)
+        try:
+            clusters = torch.tensor(content, dtype=torch.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{path} holds clusters that are no numbers ({error}), expected lists of three"
+            ) from None
         if clusters.ndim != 2 or clusters.shape[1] != 3:
             raise InputError(f"{path} holds clusters of shape {tuple(clusters.shape)}, expected (colours, 3)")
         tokenizer = cls(PaletteConfig(colours=len(clusters), channels=3))
-        # Theirs lie in [-1, 1]. They stay unrounded, so that every pixel gets the symbol that it got there.
+        # Theirs lie in [-1, 1]. They stay unrounded, so that every pixel gets the symbol that it got there, unless
+        # two colours are as near to it as float32 can tell: the scales differ, and so does the rounding.
         tokenizer.palette.copy_((clusters + 1) * 127.5)
         return tokenizer.eval()
 

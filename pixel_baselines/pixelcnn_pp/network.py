@@ -21,6 +21,7 @@ from pixel_baselines.pixelcnn_pp.shifted_conv import (
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveConfig, AutoregressiveModel
 from rasterwise.symbols.condition import Condition
+from rasterwise.symbols.likelihoods import finite_log_prob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +258,8 @@ class PixelCNNPPNetwork(AutoregressiveModel):
         """Exact log-probability of grids: ``(B,)`` nats. It never makes the K-way distributions."""
         self.grid.check(symbols)
         raw = self.mixture_parameters(self.embed(symbols), condition)
-        return self.mixture.log_prob(raw, symbols.movedim(1, -1)).flatten(1).sum(1)
+        log_prob = self.mixture.log_prob(raw, symbols.movedim(1, -1)).flatten(1).sum(1)
+        return log_prob if self.training else finite_log_prob(log_prob)
 
     def mixture_parameters(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
         """What ``embed`` gave to the likelihood's parameters of every site, ``(B, H, W, P)``."""

@@ -18,7 +18,8 @@ class WeightNormConv2d(nn.Module):
     """A convolution whose kernel is a direction times a gain, for each output channel.
 
     Fresh, the gains are 1 and the biases 0. ``data_dependent_start`` sets both so that the outputs on the
-    first training batch have mean 0 and standard deviation ``start_scale``.
+    first training batch have mean 0 and standard deviation ``start_scale``; a channel that is constant on that
+    batch gets mean 0 alone.
 
     Args:
         in_channels: Channels read.

@@ -14,14 +14,16 @@ from rasterwise.data.indexed import IndexedSplit
 from rasterwise.data.rows import digest
 from rasterwise.data.splits import Batch, Fetched
 from rasterwise.errors import InputError
-from rasterwise.files import from_json, new_file, read_json
-from rasterwise.models.pretrained import CONFIG_NAME
+from rasterwise.files import from_json, member, new_file, read_json, verify_manifest
+from rasterwise.models.pretrained import CONFIG_NAME, read_fingerprint
 from rasterwise.symbols.grid import Grid
 
 CODES_NAME = "codes.json"
 UNFINISHED_NAME = "unfinished.json"
 SPLITS = ("train", "test")
 SHARD_SUFFIX = ".arrow"
+SHARD_PLACE = b"rasterwise.shard"
+"""In a shard's metadata: its split and index, so that it is not taken for another one."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,15 @@ class CodeItems:
     """Codes in the shards of a folder, mapped into memory: only those that are drawn are read.
 
     A shard is an Arrow file of ``codes``, int32 lists in raster order, and perhaps ``label``;
-    ``datasets.Dataset.from_file`` opens it too.
+    ``datasets.Dataset.from_file`` opens it too. Whether its bytes are those that were written is for
+    ``open_codes`` to find out, once: a worker that opens the same shards reads what it needs alone.
 
     Args:
         folder: Of the split.
         key: What the codes are.
+
+    Raises:
+        ValueError: A shard is none, or another one than its name says; so does pyarrow, with errors of its own.
     """
 
     def __init__(self, folder: Path, key: CodesKey) -> None:
@@ -112,14 +118,41 @@ class CodeItems:
         return Fetched(batch, {})
 
 
+def shard_path(folder: Path, split: str, index: int) -> Path:
+    """Where in a code dataset's folder a shard is."""
+    return folder / split / f"{index:06d}{SHARD_SUFFIX}"
+
+
+def shard_names(lengths: dict[str, list[int]]) -> list[str]:
+    """Of all shards in a code dataset's folder, as its manifest has them."""
+    return [
+        shard_path(Path(), split, index).as_posix()
+        for split in SPLITS
+        for index in range(len(lengths[split]))
+    ]
+
+
+def _place(path: Path) -> bytes:
+    """What the metadata of the shard at a path say: ``train/000003``."""
+    return f"{path.parent.name}/{path.stem}".encode()
+
+
 def _mapped(path: Path, key: CodesKey) -> tuple[np.ndarray, np.ndarray]:
     """A shard's codes, int32 ``(n, grid.size)``, and labels, int64 ``(n,)``; both lie in the file."""
     import pyarrow
 
     table = pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all().combine_chunks()
+    place = (table.schema.metadata or {}).get(SHARD_PLACE, _place(path))  # earlier versions wrote none
+    if place != _place(path):
+        raise ValueError(f"{path.name} is the shard {place.decode(errors='replace')}")
+    wanted = {"codes": pyarrow.list_(pyarrow.int32(), key.grid.size)}
+    if key.classes:
+        wanted["label"] = pyarrow.int64()
+    for name, kind in wanted.items():
+        if name not in table.column_names or table.schema.field(name).type != kind:
+            raise ValueError(f"{path.name} has no column {name!r} of {kind}")
+    table.validate(full=True)
     codes = table["codes"].combine_chunks().flatten().to_numpy()
-    if len(codes) != len(table) * key.grid.size:
-        raise ValueError(f"{path.name} holds {len(codes)} codes in {len(table)} grids of {key.grid.size}")
     labels = table["label"].combine_chunks().to_numpy() if key.classes else np.empty(0, dtype=np.int64)
     return codes.reshape(len(table), key.grid.size), labels
 
@@ -142,31 +175,39 @@ def write_shard(path: Path, codes: np.ndarray, labels: np.ndarray | None, key: C
         features["label"] = datasets.ClassLabel(names=list(key.classes))
         columns.append(pyarrow.array(labels))
     table = pyarrow.Table.from_arrays(columns, names=list(features))
-    table = table.cast(datasets.Features(features).arrow_schema)
+    schema = datasets.Features(features).arrow_schema
+    table = table.cast(schema.with_metadata({**(schema.metadata or {}), SHARD_PLACE: _place(path)}))
     with new_file(path) as pending, pyarrow.ipc.new_stream(str(pending), table.schema) as writer:
         writer.write_table(table)
 
 
 def open_codes(folder: Path) -> CodeData:
-    """Open a code dataset; its codes are read as they are needed.
+    """Open a code dataset: every shard is checked once, here; its codes are then read as they are needed.
 
     Raises:
-        InputError: The folder is absent, lacks a part, is damaged or unfinished, or holds no codes.
+        InputError: The folder is absent, unfinished, lacks a part, is not what was written, or holds the codes of
+            another tokenizer than the one in it.
     """
     import pyarrow
 
-    key, shards = read_key(folder), read_json(folder / CODES_NAME).get("shards", {})
+    key = read_key(folder)
+    path, mend = folder / CODES_NAME, f"delete {folder} and encode again"
+    lengths = member(read_json(path), "shards", dict, path)
+    expected = {name: member(lengths, name, list, f"shards of {path}") for name in SPLITS}
+    verify_manifest(folder, shard_names(expected), mend)
+    found = read_fingerprint(folder / "tokenizer")
+    if found not in (None, key.tokenizer):
+        raise InputError(
+            f"{folder} holds codes of tokenizer {key.tokenizer[:12]}…, but {found[:12]}… is in its tokenizer/; {mend}"
+        )
     splits = []
     for name in SPLITS:
         try:
             items = CodeItems(folder / name, key)
-            found, expected = items.shard_lengths, shards.get(name)
-            if found != expected:
-                raise ValueError(f"its shards hold {found} grids, expected {expected}")
+            if items.shard_lengths != expected[name]:
+                raise ValueError(f"its shards hold {items.shard_lengths} grids, expected {expected[name]}")
         except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{folder / name} is damaged ({error}); delete {folder} and encode again"
-            ) from None
+            raise InputError(f"{folder / name} is damaged ({error}); {mend}") from None
         splits.append(IndexedSplit(items, digest(key, name), held=True))
     return CodeData(folder, key, *splits)
 
@@ -177,8 +218,8 @@ def read_key(folder: Path) -> CodesKey:
         raise InputError(f"codes folder {folder} does not exist; `rasterwise encode` makes one")
     if (folder / UNFINISHED_NAME).exists() and not (folder / CODES_NAME).exists():
         raise InputError(f"the encoding in {folder} is not finished; the command that began it goes on")
-    content = read_json(folder / CODES_NAME)
-    key: CodesKey = from_json(CodesKey, content.get("key", {}), folder / CODES_NAME)
+    path = folder / CODES_NAME
+    key: CodesKey = from_json(CodesKey, member(read_json(path), "key", dict, path), path)
     if not (folder / "tokenizer" / CONFIG_NAME).exists():
         raise InputError(f"{folder} lacks its tokenizer/; delete it and encode again")
     return key

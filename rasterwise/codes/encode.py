@@ -12,7 +12,6 @@ from accelerate import Accelerator
 
 from rasterwise.codes.dataset import (
     CODES_NAME,
-    SHARD_SUFFIX,
     SPLITS,
     UNFINISHED_NAME,
     CodeData,
@@ -20,13 +19,15 @@ from rasterwise.codes.dataset import (
     CodesKey,
     open_codes,
     read_key,
+    shard_names,
+    shard_path,
     write_shard,
 )
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.dataset import ImageData
 from rasterwise.data.splits import Batch
 from rasterwise.errors import InputError
-from rasterwise.files import clear_leftovers, from_json, read_json, write_json
+from rasterwise.files import clear_leftovers, from_json, read_json, write_json, write_manifest
 from rasterwise.tokenizers.image import ImageTokenizer, encode_reproducibly
 
 SHARD_SIZE = 4096
@@ -38,21 +39,21 @@ class Shard:
 
     Attributes:
         split: "train" or "test".
-        number: The shard's place among those of its split.
-        fold: 0 for the images themselves, else the number of the augmented copy.
+        index: Among the shards of its split.
+        fold: 0 for the images themselves, else which augmented copy.
         start: The first image.
         stop: The image after the last one.
     """
 
     split: str
-    number: int
+    index: int
     fold: int
     start: int
     stop: int
 
     def path(self, folder: Path) -> Path:
         """Where in a code dataset's folder it is."""
-        return folder / self.split / f"{self.number:06d}{SHARD_SUFFIX}"
+        return shard_path(folder, self.split, self.index)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def encode_dataset(
 
     Each shard appears whole or not at all. An encoding that was stopped, or killed, keeps its shards, and the
     same call makes those that are lacking. Several processes make each its own. What a shard holds depends on
-    neither, and how an image is changed or drawn depends on its number alone.
+    neither, and how an image is changed or drawn depends on its index alone.
 
     Args:
         tokenizer: Turns the images into codes.
@@ -133,9 +134,7 @@ def encode_dataset(
         _store(encoded, shard, key, folder)
     _wait(accelerator)
     if rank == 0:
-        lengths = {name: CodeItems(folder / name, key).shard_lengths for name in SPLITS}
-        write_json(folder / CODES_NAME, {"key": asdict(key), "shards": lengths})
-        (folder / UNFINISHED_NAME).unlink(missing_ok=True)
+        _finish(key, folder)
     _wait(accelerator)
     return open_codes(folder)
 
@@ -164,22 +163,30 @@ def _begin(tokenizer: ImageTokenizer, unfinished: _Unfinished, folder: Path) -> 
                 "go on with as many, or delete the folder"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / UNFINISHED_NAME, asdict(unfinished))
+    write_json(folder / UNFINISHED_NAME, asdict(unfinished), checksum=True)
     for name in SPLITS:
         (folder / name).mkdir(exist_ok=True)
         clear_leftovers(folder / name)
     tokenizer.save_pretrained(folder / "tokenizer")
 
 
+def _finish(key: CodesKey, folder: Path) -> None:
+    """Write down what there is, once every shard is written; codes.json comes last and says that all is there."""
+    lengths = {name: CodeItems(folder / name, key).shard_lengths for name in SPLITS}
+    write_manifest(folder, shard_names(lengths))
+    write_json(folder / CODES_NAME, {"key": asdict(key), "shards": lengths}, checksum=True)
+    (folder / UNFINISHED_NAME).unlink(missing_ok=True)
+
+
 def _shards(images: ImageData, copies: int, shard_size: int) -> list[Shard]:
     """All that is to be encoded: every image, and then again ``copies`` times, each time in another way."""
     shards = []
     for split, folds in zip(SPLITS, (1 + copies, 1), strict=True):
-        length, number = getattr(images, split).length, 0
+        length, index = getattr(images, split).length, 0
         for fold in range(folds):
             for start in range(0, length, shard_size):
-                shards.append(Shard(split, number, fold, start, min(start + shard_size, length)))
-                number += 1
+                shards.append(Shard(split, index, fold, start, min(start + shard_size, length)))
+                index += 1
     return shards
 
 

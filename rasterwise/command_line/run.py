@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rasterwise.errors import InputError, NonFiniteError
+from rasterwise.files import as_json as json_text
 from rasterwise.processes import is_main_process, leave_process_group
 
 Options = TypeVar("Options")
@@ -94,7 +94,7 @@ def report_of(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
             raise
         return _fail(f"the disk is full ({error}); what was there before is whole", USER_ERROR)
     if is_main_process():
-        print(json.dumps(report, indent=2, ensure_ascii=False, default=str) if as_json else as_text(report))
+        print(json_text(report) if as_json else as_text(report))
     return 0
 
 

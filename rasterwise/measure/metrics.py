@@ -50,11 +50,12 @@ class Means:
         return total / count
 
     def standard_error(self, name: str) -> float:
-        """Standard error of the mean, from the sample variance; nan for fewer than two items."""
+        """Standard error of the mean, from the sample variance; NaN for fewer than two items, or where one is NaN."""
         total, squares, count = self._sums[name].tolist()
-        if count < 2:
+        deviations = squares - total * total / count
+        if count < 2 or not math.isfinite(deviations):
             return math.nan
-        return math.sqrt(max(0.0, squares - total * total / count) / (count - 1) / count)
+        return math.sqrt(max(0.0, deviations) / (count - 1) / count)  # rounding alone takes it below 0
 
 
 def psnr_db(mse: float, peak: float = 255.0) -> float:

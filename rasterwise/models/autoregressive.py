@@ -22,7 +22,7 @@ from rasterwise.errors import InputError
 from rasterwise.models.pretrained import Pretrained, evaluating
 from rasterwise.symbols.condition import UNCONDITIONED, Condition
 from rasterwise.symbols.grid import Grid
-from rasterwise.symbols.likelihoods import categorical_log_prob
+from rasterwise.symbols.likelihoods import categorical_log_prob, finite_log_prob
 
 SamplingMethod = Literal["sequential", "fixed-point"]
 
@@ -128,8 +128,13 @@ class AutoregressiveModel(Pretrained):
         return self.logits_from(self.embed(symbols), condition)
 
     def log_prob(self, symbols: Tensor, condition: Condition | None = None) -> Tensor:
-        """Exact log-probability of grids of symbols: ``(B,)`` nats. Arguments as for ``forward``."""
-        return categorical_log_prob(self(symbols, condition), symbols).flatten(1).sum(1)
+        """Exact log-probability of grids of symbols: ``(B,)`` nats. Arguments as for ``forward``.
+
+        Raises:
+            NonFiniteError: The model's logits are infinite or NaN; in training, whose loop looks at the loss, none.
+        """
+        log_prob = categorical_log_prob(self(symbols, condition), symbols).flatten(1).sum(1)
+        return log_prob if self.training else finite_log_prob(log_prob)
 
     def class_index(self, condition: Condition | None, batch_size: int) -> Tensor:
         """The row of a class-embedding table of ``len(classes) + 1`` rows, the last one for no label.

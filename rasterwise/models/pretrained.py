@@ -11,10 +11,22 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rasterwise.errors import InputError
-from rasterwise.files import from_json, load_tensors, new_folder, read_json, recover, save_tensors, write_json
+from rasterwise.files import (
+    MANIFEST_NAME,
+    from_json,
+    load_tensors,
+    member,
+    new_folder,
+    read_json,
+    recover,
+    save_tensors,
+    verify_manifest,
+    write_json,
+    write_manifest,
+)
 
 
 @contextlib.contextmanager
@@ -33,6 +45,9 @@ WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "README.md"
 BPE_NAME = "tokenizer.json"
 """Of a text tokenizer that was trained."""
+CONTENT = (CONFIG_NAME, WEIGHTS_NAME)
+"""What is read of a model folder, and what its manifest holds: the card may be edited."""
+MEND = f"restore it from a copy or save the model again; if the change is yours, delete {MANIFEST_NAME}"
 
 
 class Pretrained(nn.Module):
@@ -104,10 +119,17 @@ class Pretrained(nn.Module):
         if folder.exists() and not (folder / CONFIG_NAME).exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no model; save to a new folder")
         with new_folder(folder) as pending:
-            content = {"library": "rasterwise", "kind": self.kind, "config": dataclasses.asdict(self.config)}
-            write_json(pending / CONFIG_NAME, {**content, "trained_on": self.trained_on})
+            content = {
+                "library": "rasterwise",
+                "kind": self.kind,
+                "config": dataclasses.asdict(self.config),
+                "trained_on": self.trained_on,
+                "fingerprint": self.fingerprint,
+            }
+            write_json(pending / CONFIG_NAME, content)
             save_tensors(self.state_dict(), pending / WEIGHTS_NAME)
             (pending / CARD_NAME).write_text(self._card(card), encoding="utf-8")
+            write_manifest(pending, CONTENT)
         return folder
 
     def _card(self, text: str) -> str:
@@ -127,14 +149,19 @@ class Pretrained(nn.Module):
             revision: Branch, tag or commit of a Hub id.
 
         Raises:
-            InputError: The folder is absent, lacks a file, is cut short, or holds another kind of model.
+            InputError: The folder is absent, lacks a file, is not what was saved, holds another kind of model, or
+                weights that are infinite or NaN.
         """
         folder = model_folder(source, revision)
-        content = read_json(folder / CONFIG_NAME)
-        if content.get("kind") != cls.kind:
-            raise InputError(f"{folder} holds a {content.get('kind')!r}, expected a {cls.kind!r}")
-        model = cls(cls.config_from_json(content.get("config", {}), folder / CONFIG_NAME))
+        verify_manifest(folder, CONTENT, MEND)
+        path = folder / CONFIG_NAME
+        content = read_json(path)
+        kind = member(content, "kind", str, path)
+        if kind != cls.kind:
+            raise InputError(f"{folder} holds a {kind!r}, expected a {cls.kind!r}")
+        model = cls(cls.config_from_json(member(content, "config", dict, path), path))
         weights = load_tensors(folder / WEIGHTS_NAME)
+        refuse_not_finite(model, weights, folder / WEIGHTS_NAME)
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
@@ -142,7 +169,7 @@ class Pretrained(nn.Module):
             raise InputError(
                 f"{folder / WEIGHTS_NAME} does not fit {CONFIG_NAME} beside it: {first}"
             ) from None
-        model.trained_on = content.get("trained_on", {})
+        model.trained_on = member(content, "trained_on", dict, path, {})
         return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, card: str = "") -> str:
@@ -151,6 +178,25 @@ class Pretrained(nn.Module):
 
         with tempfile.TemporaryDirectory() as temporary:
             return upload_folder(self.save_pretrained(Path(temporary) / "model", card=card), repo_id, private)
+
+
+def refuse_not_finite(module: nn.Module, weights: dict[str, Tensor], where: object) -> None:
+    """InputError where weights are infinite or NaN.
+
+    Args:
+        module: As it was built. What is not finite in it may be so in the weights too: the colours of a palette
+            that was never fitted, say.
+        weights: By the names of its state dict.
+        where: What the error names.
+    """
+    fresh = module.state_dict()
+    for name, tensor in weights.items():
+        finite = tensor.isfinite()
+        if not finite.all() and not (name in fresh and torch.equal(finite, fresh[name].isfinite().cpu())):
+            raise InputError(
+                f"{where} has {int((~finite).sum()):,} of {tensor.numel():,} numbers in {name} that are infinite or "
+                "NaN, expected finite weights; take the weights of an earlier step"
+            )
 
 
 def upload_folder(folder: Path, repo_id: str, private: bool) -> str:
@@ -185,7 +231,7 @@ def local_folder(source: str | Path, revision: str | None = None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        patterns = [CONFIG_NAME, WEIGHTS_NAME, BPE_NAME, CARD_NAME]
+        patterns = [*CONTENT, BPE_NAME, MANIFEST_NAME, CARD_NAME]
         allowed = patterns + [f"*/{pattern}" for pattern in patterns]
         return Path(snapshot_download(text, revision=revision, allow_patterns=allowed))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
@@ -197,5 +243,16 @@ def local_folder(source: str | Path, revision: str | None = None) -> Path:
 
 def read_kind(source: str | Path) -> str:
     """The kind of the model in a folder, as its config.json says."""
-    folder = model_folder(source)
-    return str(read_json(folder / CONFIG_NAME).get("kind"))
+    path = model_folder(source) / CONFIG_NAME
+    return member(read_json(path), "kind", str, path)
+
+
+def read_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the model saved in a folder, without opening it; None where an earlier version saved it.
+
+    Raises:
+        InputError: The folder is not what was saved.
+    """
+    verify_manifest(folder, CONTENT, MEND)
+    path = folder / CONFIG_NAME
+    return member(read_json(path), "fingerprint", str, path, "") or None

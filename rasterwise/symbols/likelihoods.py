@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rasterwise.errors import NonFiniteError
+
 
 def categorical_log_prob(logits: Tensor, symbols: Tensor) -> Tensor:
     """Log-probability of symbols under a softmax.
@@ -83,6 +85,20 @@ def upper_bin_edges(level: Tensor, levels: int) -> Tensor:
 def bin_log_width(log_scale: Tensor, levels: int) -> Tensor:
     """log(1 − exp(a − b)) of an inner bin with standardised edges a and b."""
     return torch.log(-torch.expm1(-2 / (levels - 1) * torch.exp(-log_scale)))
+
+
+def finite_log_prob(log_prob: Tensor) -> Tensor:
+    """Log-probabilities ``(B,)`` as they are, if all are finite. Reading them waits for the device.
+
+    Raises:
+        NonFiniteError: One is infinite or NaN, as the logits of a model are that overflows.
+    """
+    if not torch.compiler.is_compiling() and not bool(log_prob.isfinite().all()):
+        raise NonFiniteError(
+            f"the model's log-probabilities of {int((~log_prob.isfinite()).sum())} of {log_prob.numel()} grids are "
+            "infinite or NaN: its weights are too large, or the precision is too low"
+        )
+    return log_prob
 
 
 def bits_per_dim(nll_nats: float, subpixels: int) -> float:

@@ -14,8 +14,17 @@ import torch
 from torch import Tensor
 
 from rasterwise.errors import InputError
-from rasterwise.files import from_json, new_folder, read_json, recover, write_json
-from rasterwise.models.pretrained import BPE_NAME, CARD_NAME, CONFIG_NAME, model_folder
+from rasterwise.files import (
+    from_json,
+    member,
+    new_folder,
+    read_json,
+    recover,
+    verify_manifest,
+    write_json,
+    write_manifest,
+)
+from rasterwise.models.pretrained import BPE_NAME, CARD_NAME, CONFIG_NAME, MEND, model_folder
 from rasterwise.symbols.text import TextBatch
 from rasterwise.tokenizers.byte_bpe import ByteBPE
 
@@ -189,6 +198,7 @@ class TextTokenizer:
             if self._bpe:
                 (pending / BPE_NAME).write_text(self._bpe.content, encoding="utf-8")
             (pending / CARD_NAME).write_text(self._card(), encoding="utf-8")
+            write_manifest(pending, [CONFIG_NAME, BPE_NAME] if self._bpe else [CONFIG_NAME])
         return folder
 
     def _card(self) -> str:
@@ -210,11 +220,14 @@ class TextTokenizer:
             InputError: The folder is absent, lacks a file, is damaged, or holds another kind of model.
         """
         folder = model_folder(source, revision)
-        content = read_json(folder / CONFIG_NAME)
-        if content.get("kind") != cls.kind:
-            raise InputError(f"{folder} holds a {content.get('kind')!r}, expected a {cls.kind!r}")
+        verify_manifest(folder, [CONFIG_NAME], MEND)
+        path = folder / CONFIG_NAME
+        content = read_json(path)
+        kind = member(content, "kind", str, path)
+        if kind != cls.kind:
+            raise InputError(f"{folder} holds a {kind!r}, expected a {cls.kind!r}")
         config: TextTokenizerConfig = from_json(
-            TextTokenizerConfig, content.get("config", {}), folder / CONFIG_NAME
+            TextTokenizerConfig, member(content, "config", dict, path), path
         )
         if config.method != "bpe":
             return cls(config)

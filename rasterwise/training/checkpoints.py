@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,19 +15,20 @@ from torch import Tensor, nn
 from rasterwise.errors import InputError
 from rasterwise.files import (
     LEFTOVER,
+    MANIFEST_NAME,
+    damage_of,
     load_tensors,
     new_folder,
     read_json,
     remove_folder,
     save_tensors,
-    sha256_of,
     write_json,
+    write_manifest,
 )
 from rasterwise.training.fsdp import sharded_like, whole
 
 STATE_NAME = "state.safetensors"
 STEP_NAME = "step.json"
-MANIFEST_NAME = "manifest.json"
 CONTENT = {STATE_NAME, STEP_NAME}
 STEP_FOLDER = re.compile(r"step-\d{8,}")
 
@@ -118,7 +117,7 @@ class Checkpoints:
         with new_folder(self.folder / f"step-{step:08d}") as pending:
             save_tensors(tensors, pending / STATE_NAME)
             write_json(pending / STEP_NAME, content)
-            write_manifest(pending)
+            write_manifest(pending, CONTENT)
         self._thin_out(step, best)
 
     def _tensors(self, optimizer_states: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:
@@ -151,7 +150,7 @@ class Checkpoints:
                 continue
             try:
                 return self._restore(content, tensors, report)
-            except (RuntimeError, KeyError, ValueError) as error:
+            except (RuntimeError, KeyError, TypeError, ValueError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"checkpoint {path} does not fit the run's model: {reason}") from None
         if damages:
@@ -217,34 +216,10 @@ def _restore_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def write_manifest(folder: Path) -> None:
-    """Write the SHA-256 of a checkpoint's files into its manifest."""
-    (folder / MANIFEST_NAME).write_bytes(_manifest({name: sha256_of(folder / name) for name in CONTENT}))
-
-
-def _manifest(files: dict[str, str]) -> bytes:
-    """A manifest also holds its own digest, so that damage to it is not taken for damage to another file."""
-    own = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    return (json.dumps({"files": files, "sha256": own}, indent=2, sort_keys=True) + "\n").encode()
-
-
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A checkpoint's content, every byte of it checked."""
-    try:
-        manifest = (path / MANIFEST_NAME).read_bytes()
-        actual = {name: sha256_of(path / name) for name in CONTENT}
-    except FileNotFoundError as error:
-        raise DamagedError(f"{Path(error.filename).name} is missing") from None
-    try:
-        expected = json.loads(manifest)["files"]
-        whole = manifest == _manifest(expected)
-    except (ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise DamagedError(f"{MANIFEST_NAME} is damaged")
-    for name in sorted(CONTENT):
-        if expected.get(name) != actual[name]:
-            raise DamagedError(f"{name} is damaged")
+    if damage := damage_of(path, CONTENT):
+        raise DamagedError(damage)
     try:
         return read_json(path / STEP_NAME), load_tensors(path / STATE_NAME)
     except InputError as error:  # intact, but not written by this program

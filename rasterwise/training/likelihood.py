@@ -12,7 +12,7 @@ from rasterwise.data.splits import Batch, Split
 from rasterwise.measure.metrics import Means
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.symbols.condition import UNCONDITIONED, Condition
-from rasterwise.symbols.likelihoods import bits_per_dim, categorical_log_prob
+from rasterwise.symbols.likelihoods import bits_per_dim, categorical_log_prob, finite_log_prob
 from rasterwise.tokenizers.image import ImageTokenizer, encode_reproducibly
 from rasterwise.training.objective import Losses, Objective
 
@@ -83,6 +83,9 @@ def evaluate_likelihood(
         nll_nats (mean of a grid) with nll_nats_standard_error, nats_per_symbol and bits_per_symbol,
         accuracy (share of symbols that were the likeliest), and items; bits_per_dim if each symbol is
         a subpixel of the image.
+
+    Raises:
+        NonFiniteError: The model's logits are infinite or NaN.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     means = Means()
@@ -94,9 +97,9 @@ def evaluate_likelihood(
         symbols = symbols.to(model.device)
         condition = batch.to(model.device).condition if model.config.classes else None
         logits = model(symbols, condition)
-        nats = categorical_log_prob(logits, symbols)
+        log_prob = finite_log_prob(categorical_log_prob(logits, symbols).double().flatten(1).sum(1))
         means.add(
-            nll_nats=-nats.double().flatten(1).sum(1),
+            nll_nats=-log_prob,
             accuracy=(logits.argmax(-1) == symbols).double().flatten(1).mean(1),
         )
     means.reduce(accelerator)

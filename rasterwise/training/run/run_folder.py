@@ -13,12 +13,12 @@ from typing import IO, Any, Self, TypeVar
 from PIL import Image
 
 from rasterwise.errors import InputError
-from rasterwise.files import clear_leftovers, from_json, new_file, read_json, remove_folder, write_json
+from rasterwise.files import clear_leftovers, from_json, member, read_json, remove_folder, write_json
 from rasterwise.images import save_image
+from rasterwise.training.run.metrics_log import METRICS_NAME, append_metrics, rewind_metrics
 
 RUN_NAME = "run.json"
 REPORT_NAME = "report.json"
-METRICS_NAME = "metrics.jsonl"
 LOCK_NAME = ".lock"
 
 NO_CONFIGURATION = ("output", "force", "json", "resume", "dry_run")
@@ -83,13 +83,13 @@ class RunFolder:
                 remove_folder(path)
                 lock = None
             else:
-                before = read_json(path / RUN_NAME)
-                _complete(before.get("config", {}), content["config"], config)
+                before = _read_run(path)
+                _complete(before["config"], content["config"], config)
                 _check_same(path, before, content)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
         run._lock = lock or _lock(path)
-        write_json(path / RUN_NAME, content)
+        write_json(path / RUN_NAME, content, checksum=True)
         return run
 
     @property
@@ -100,31 +100,20 @@ class RunFolder:
     def finish(self, report: dict[str, Any]) -> None:
         """Write the report, with which the run has ended."""
         if self.main:
-            write_json(self.path / REPORT_NAME, report)
+            write_json(self.path / REPORT_NAME, report, checksum=True)
 
     def rewind(self, step: int) -> None:
         """Remove the metrics after a step, which a resumed run writes again."""
         if not self.main:
             return
-        path = self.path / METRICS_NAME
-        if path.exists():
-            lines = []
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] <= step:
-                        lines.append(line + "\n")
-                except (json.JSONDecodeError, KeyError):  # cut short when the run was killed
-                    continue
-            with new_file(path) as pending:
-                pending.write_text("".join(lines), encoding="utf-8")
+        rewind_metrics(self.path / METRICS_NAME, step)
         self._open_events(purge_step=step + 1)
 
     def log(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Append metrics of a split ("train", "test") to metrics.jsonl and TensorBoard."""
         if not self.main:
             return
-        with (self.path / METRICS_NAME).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "split": split, **metrics}) + "\n")
+        append_metrics(self.path / METRICS_NAME, step, split, metrics)
         if self._events is None:
             self._open_events(purge_step=None)
         for name, value in metrics.items():
@@ -165,7 +154,16 @@ def read_command(path: Path) -> str:
     """The name of the command whose run a folder holds; an InputError if it holds none."""
     if not (path / RUN_NAME).exists():
         raise InputError(f"{path} holds no run to go on with, which would have a {RUN_NAME}")
-    return str(read_json(path / RUN_NAME).get("command"))
+    return str(_read_run(path)["command"])
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """What run.json holds: the ``command``, and its ``config``."""
+    content, where = read_json(path / RUN_NAME), path / RUN_NAME
+    return {
+        "command": member(content, "command", str, where),
+        "config": member(content, "config", dict, where),
+    }
 
 
 def read_options(path: Path, command: str, options_class: type[Options]) -> Options:
@@ -182,7 +180,7 @@ def read_options(path: Path, command: str, options_class: type[Options]) -> Opti
     found = read_command(path)
     if found != command:
         raise InputError(f"{path} holds a run of {found!r}, which {command!r} cannot go on with")
-    content = read_json(path / RUN_NAME).get("config", {})
+    content = _read_run(path)["config"]
     options: Options = from_json(options_class, {**content, "output": path, "resume": path}, path / RUN_NAME)
     return options
 
@@ -236,12 +234,12 @@ def _complete(before: dict[str, Any], now: dict[str, Any], config: Any) -> None:
 
 
 def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    if before.get("command") != now["command"]:
+    if before["command"] != now["command"]:
         raise InputError(
-            f"output folder {path} holds a run of {before.get('command')!r}; name another with --output, "
+            f"output folder {path} holds a run of {before['command']!r}; name another with --output, "
             "or delete that run with --force"
         )
-    found = _difference(before.get("config", {}), now["config"])
+    found = _difference(before["config"], now["config"])
     if found:
         name, old, new = found
         raise InputError(

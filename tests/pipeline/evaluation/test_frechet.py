@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.evaluation.frechet import distances, frechet_distance, gaussian_frechet
-from rasterwise.errors import InputError
+from rasterwise.errors import InputError, NonFiniteError
 
 
 def test_a_known_value() -> None:
@@ -48,3 +48,14 @@ def test_too_few_images() -> None:
     assert distances(images, images, images[:8]) is None
     with pytest.raises(InputError, match="expected 2 or more of each"):
         frechet_distance(torch.zeros(1, 2), torch.zeros(5, 2))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_features_that_are_not_finite_have_no_distance(value: float) -> None:
+    """Least of all 0, which is that of equal sets."""
+    a = torch.randn(20, 3)
+    b = a.clone()
+    b[4, 1] = value
+    for pair in ((a, b), (b, a)):
+        with pytest.raises(NonFiniteError, match="infinite or NaN moments"):
+            frechet_distance(*pair)

@@ -163,6 +163,14 @@ def test_openai_palette(tmp_path: Path) -> None:
     tokenizer = PaletteTokenizer.from_openai(tmp_path)
     assert torch.equal(tokenizer.encode(images), expected)
     assert np.abs(tokenizer.palette.numpy() - (clusters + 1) * 127.5).max() < 1e-4
-    write_json(tmp_path / "preprocessor_config.json", {"clusters": None})
+    for clusters, said in (
+        (None, "has clusters = null, expected a list"),
+        ([["a"]], "clusters that are no numbers"),
+        ([[1.0], [2.0, 3.0]], "clusters that are no numbers"),
+    ):
+        write_json(tmp_path / "preprocessor_config.json", {"clusters": clusters})
+        with pytest.raises(InputError, match=said):
+            PaletteTokenizer.from_openai(tmp_path)
+    write_json(tmp_path / "preprocessor_config.json", {"clusters": [1, 2]})
     with pytest.raises(InputError, match="clusters of shape"):
         PaletteTokenizer.from_openai(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -119,6 +120,25 @@ def test_starts_once_from_the_first_training_batch(tmp_path) -> None:
     loaded = PixelCNNPP.from_pretrained(model.save_pretrained(tmp_path / "model")).train()
     loaded.log_prob(second)
     assert all(torch.equal(started[name], value) for name, value in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (1, 4), (4, 1)])
+def test_the_first_steps_are_tame_where_channels_are_constant(shape: tuple[int, int]) -> None:
+    """The first row has nothing above it: where it is all there is, at 1×1, the downward stream is constant."""
+    grid = Grid(1, *shape, 4)
+    model = PixelCNNPP(PixelCNNPPConfig(grid=grid, width=8, blocks=1, resolutions=3, dropout=0.0)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    symbols = torch.randint(4, (8, *grid.shape))
+    losses = []
+    for _ in range(3):
+        loss = -model.log_prob(symbols).mean()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        assert norm < 1e4
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert max(losses) < 3 * grid.size * math.log(4)
 
 
 def test_cached_after_the_start() -> None:

@@ -130,5 +130,5 @@ def test_images_without_captions_are_named(tmp_path: Path) -> None:
         captioned_folder(tmp_path)
     with (tmp_path / "metadata.jsonl").open("a") as file:
         file.write("{broken\n")
-    with pytest.raises(InputError, match=r"metadata\.jsonl:2: is not JSON"):
+    with pytest.raises(InputError, match=r"metadata\.jsonl:2: is not whole JSON"):
         captioned_folder(tmp_path)

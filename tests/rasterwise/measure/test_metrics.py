@@ -21,6 +21,22 @@ def test_means_do_not_depend_on_how_items_are_batched() -> None:
     assert means.standard_error("x") == pytest.approx(values.std().item() / math.sqrt(10))
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_stays_so(value: float) -> None:
+    """One NaN or infinity among the items: neither the mean nor its error becomes a number that looks right."""
+    means = Means()
+    means.add(x=torch.tensor([1.0, value, 3.0]))
+    assert not math.isfinite(means.mean("x"))
+    assert math.isnan(means.standard_error("x"))
+
+
+def test_equal_items_have_no_error() -> None:
+    """Rounding, which takes the sum of squared deviations below 0, gives 0 and no error."""
+    means = Means()
+    means.add(x=torch.full((1000,), 0.1, dtype=torch.float64))
+    assert means.standard_error("x") == pytest.approx(0, abs=1e-9)
+
+
 def test_psnr() -> None:
     """20 log10(255) dB for an error of 1, infinite for none."""
     assert psnr_db(1) == pytest.approx(48.1308, abs=1e-4)

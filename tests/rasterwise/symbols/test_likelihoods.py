@@ -10,7 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rasterwise.symbols.likelihoods import bits_per_dim, categorical_log_prob, discretized_logistic_log_prob
+from rasterwise.errors import NonFiniteError
+from rasterwise.symbols.likelihoods import (
+    bits_per_dim,
+    categorical_log_prob,
+    discretized_logistic_log_prob,
+    finite_log_prob,
+)
 
 EXTREME_MEANS = (-1e6, -40.0, -1.0, -1 + 1 / 255, 0.0, 0.5, 1.0, 3.0, 1e6)
 EXTREME_LOG_SCALES = (-1000.0, -40.0, -25.0, -7.0, -1.0, 0.0, 5.0, 20.0, 1000.0)
@@ -103,3 +109,12 @@ def test_half_precision_is_raised_inside_autocast(dtype: torch.dtype) -> None:
         nats = categorical_log_prob(logits, symbols)
     assert nats.dtype == torch.float32
     assert torch.equal(nats, categorical_log_prob(logits.float(), symbols))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_log_probabilities_that_are_not_finite_are_refused(value: float) -> None:
+    """One of them is enough; how many there are is said."""
+    whole = torch.tensor([-1.0, -2e30])
+    assert finite_log_prob(whole) is whole
+    with pytest.raises(NonFiniteError, match="of 1 of 3 grids are infinite or NaN"):
+        finite_log_prob(torch.cat([whole, torch.tensor([value])]))

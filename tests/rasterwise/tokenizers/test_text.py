@@ -121,6 +121,7 @@ def test_a_tokenizer_json_cannot_turn_text_into_specials(tmp_path: Path) -> None
     content["added_tokens"] = [special | {"normalized": False, "special": True}]
     content["normalizer"] = {"type": "Lowercase"}
     (folder / "tokenizer.json").write_text(json.dumps(content))
+    (folder / "manifest.json").unlink()
     opened = TextTokenizer.from_pretrained(folder)
     for text in ("A <boi> B", " <boi>"):
         assert torch.equal(opened.encode(text), BPE.encode(text))
@@ -139,6 +140,9 @@ def test_damaged_files_are_named(tmp_path: Path, damage: str, message: str) -> N
     """A cut or foreign tokenizer.json, a missing one, and another kind of model."""
     folder = BPE.save_pretrained(tmp_path / "text")
     (folder / "tokenizer.json").write_text(damage)
+    with pytest.raises(InputError, match=r"tokenizer\.json is damaged"):
+        TextTokenizer.from_pretrained(folder)
+    (folder / "manifest.json").unlink()  # as a folder that was put together by hand
     with pytest.raises(InputError, match=message):
         TextTokenizer.from_pretrained(folder)
     (folder / "tokenizer.json").unlink()

@@ -17,7 +17,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from rasterwise.errors import InputError
-from rasterwise.training.checkpoints import Best, Checkpoints, Start, write_manifest
+from rasterwise.files import write_manifest
+from rasterwise.training.checkpoints import CONTENT, Best, Checkpoints, Start
 from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
 
 FILES = ("manifest.json", "state.safetensors", "step.json")
@@ -204,7 +205,7 @@ def test_a_pickle_under_the_name_of_the_state_is_refused(tmp_path: Path, opened:
         (path / "state.safetensors").write_bytes(content)
         with pytest.raises(InputError, match=r"state\.safetensors is damaged"):
             run.load()
-        write_manifest(path)
+        write_manifest(path, CONTENT)
         with pytest.raises(InputError, match="is damaged or cut short"):
             run.load()
     assert not [line for line in opened if line.startswith("pickle") and "Trap" in line]
@@ -228,7 +229,7 @@ def test_a_model_opens_without_a_look_at_the_pickles_beside_it(tmp_path: Path, o
     opened.clear()
     VQVAE.from_pretrained(tmp_path / "model")
     inside = {Path(line.removeprefix("open ")).name for line in opened if str(tmp_path) in line}
-    assert inside <= {"config.json", "model.safetensors"}
+    assert inside <= {"config.json", "model.safetensors", "manifest.json"}
     assert not [line for line in opened if line.startswith("pickle")]
     assert not (tmp_path / "sprung").exists()
 

@@ -70,7 +70,7 @@ def test_a_run_that_an_earlier_version_started_goes_on(tmp_path: Path) -> None:
     started = Options(tmp_path / "run")
     RunFolder.claim(started.output, "train vqvae", started)
     content = json.loads((tmp_path / "run" / "run.json").read_text())
-    del content["config"]["training"]["patience"]
+    del content["config"]["training"]["patience"], content["checksum"]
     (tmp_path / "run" / "run.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"training\.patience = 0, not 3"):
         RunFolder.claim(started.output, "train vqvae", replace(started, training=TrainingConfig(patience=3)))
@@ -149,7 +149,41 @@ def test_a_run_gives_back_its_configuration(tmp_path: Path) -> None:
         read_options(tmp_path / "run", "train prior", Options)
     with pytest.raises(InputError, match="holds no run to go on with"):
         read_options(tmp_path, "train vqvae", Options)
-    content = (tmp_path / "run" / "run.json").read_text()
-    (tmp_path / "run" / "run.json").write_text(content.replace('"steps": 7', '"steps": 0'))
+    content = (tmp_path / "run" / "run.json").read_text().replace('"steps": 7', '"steps": 0')
+    (tmp_path / "run" / "run.json").write_text(content)
+    with pytest.raises(InputError, match=r"run\.json is damaged"):
+        read_options(tmp_path / "run", "train vqvae", Options)
+    without = {name: value for name, value in json.loads(content).items() if name != "checksum"}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(without))
     with pytest.raises(InputError, match="steps is 0"):
         read_options(tmp_path / "run", "train vqvae", Options)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"command": "train vqvae", "config": [1]}, "has config = .*, expected an object"),
+        ({"command": 3, "config": {}}, "has command = 3, expected a string"),
+        ({"config": {}}, "has no 'command'"),
+        ({"command": "train vqvae", "config": {"training": "fast"}}, "training"),
+        ({"command": "train vqvae", "config": {"training": {"steps": "7"}}}, "steps"),
+    ],
+)
+def test_a_run_of_the_wrong_shape_is_named(content: dict[str, object], said: str, tmp_path: Path) -> None:
+    """run.json of an earlier version, which has no checksum: read to go on with, and claimed."""
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=said):
+        read_options(tmp_path, "train vqvae", Options)
+    with pytest.raises(InputError, match=r"has (config|command)|no 'command'|holds a run with"):
+        RunFolder.claim(tmp_path, "train vqvae", Options())
+
+
+def test_a_report_is_what_was_written(tmp_path: Path) -> None:
+    """Numbers that JSON lacks come back; a changed digit is found."""
+    run = RunFolder.claim(tmp_path, "train vqvae", Options())
+    run.finish({"test": {"psnr_db": float("inf"), "mse": 0.5}})
+    assert run.report == {"test": {"psnr_db": float("inf"), "mse": 0.5}}
+    path = tmp_path / "report.json"
+    path.write_text(path.read_text().replace("0.5", "0.4"))
+    with pytest.raises(InputError, match=r"report\.json is damaged"):
+        _ = run.report

@@ -8,27 +8,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
-from rasterwise.errors import InputError
 from rasterwise.files import (
     clear_leftovers,
     copied_folder,
-    from_json,
-    load_tensors,
     new_file,
     new_folder,
     read_json,
     recover,
     remove_folder,
-    save_tensors,
     write_json,
 )
-from rasterwise.symbols.grid import Grid
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from stage1_vqvae import VQVAE, VQVAEConfig
 
@@ -122,7 +115,7 @@ def test_a_kill_at_any_point_leaves_a_whole_model(
 ) -> None:
     """The old one or the new one; where names can be exchanged it is there at every moment, else once opened."""
     if not exchange:
-        monkeypatch.setattr("rasterwise.files._exchange", lambda *_: False)
+        monkeypatch.setattr("rasterwise.files.whole._exchange", lambda *_: False)
     old, new = (PixelTokenizer(PixelTokenizerConfig(levels=levels)) for levels in (2, 4))
     found, missing = [], 0
     for at in itertools.count():
@@ -163,7 +156,7 @@ def test_a_writer_whose_old_folder_is_put_back_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader recovers between the two renames of a writer that lives: the new one still takes the name."""
-    monkeypatch.setattr("rasterwise.files._exchange", lambda *_: False)
+    monkeypatch.setattr("rasterwise.files.whole._exchange", lambda *_: False)
     folder, rename, renames = tmp_path / "model", Path.rename, []
     PixelTokenizer(PixelTokenizerConfig(levels=2)).save_pretrained(folder)
 
@@ -215,50 +208,3 @@ def test_a_full_disk_keeps_the_json_that_was_there(small_disk: Path) -> None:
         write_json(small_disk / "report.json", {"a": "x" * 2_000_000})
     assert read_json(small_disk / "report.json") == {"a": 1}
     assert os.listdir(small_disk) == ["report.json"]
-
-
-def test_json_that_cannot_be_read(tmp_path: Path) -> None:
-    """Absent, cut short, or no object: each named."""
-    path = tmp_path / "config.json"
-    with pytest.raises(InputError, match=r"holds no config\.json"):
-        read_json(path)
-    path.write_text('{"a": 1')
-    with pytest.raises(InputError, match="not whole JSON"):
-        read_json(path)
-    path.write_text("[1]")
-    with pytest.raises(InputError, match="holds a list"):
-        read_json(path)
-
-
-@dataclass(frozen=True)
-class Outer:
-    grid: Grid
-    names: tuple[str, ...]
-
-
-def test_dataclasses_come_back_from_json() -> None:
-    """Nested ones and tuples too; a field missing, unknown or of another type is named."""
-    content = {"grid": {"channels": 1, "height": 2, "width": 3, "levels": 4}, "names": ["a", "b"]}
-    assert from_json(Outer, content, "x.json") == Outer(Grid(1, 2, 3, 4), ("a", "b"))
-    for broken, name in (
-        ({"names": []}, "grid"),
-        ({**content, "colour": 1}, "colour"),
-        ({**content, "grid": {**content["grid"], "width": "wide"}}, "width"),  # type: ignore[dict-item]
-        ({**content, "grid": {**content["grid"], "width": 0}}, "width"),  # type: ignore[dict-item]
-    ):
-        with pytest.raises(InputError, match=name):
-            from_json(Outer, broken, "x.json")
-
-
-def test_tensors(tmp_path: Path) -> None:
-    """They come back bit by bit; a file that is absent or cut short is named."""
-    path = tmp_path / "model.safetensors"
-    tensors = {"a": torch.randn(3, 4), "b": torch.arange(5)}
-    save_tensors(tensors, path)
-    loaded = load_tensors(path)
-    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(InputError, match="cut short"):
-        load_tensors(path)
-    with pytest.raises(InputError, match="holds no"):
-        load_tensors(tmp_path / "absent.safetensors")

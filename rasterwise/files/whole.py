@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and reading them with clear errors."""
+"""Files and folders that appear whole or not at all, whenever a process is killed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,11 @@ import contextlib
 import ctypes
 import errno
 import glob
-import hashlib
-import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import dacite
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
-from rasterwise.errors import InputError
 
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.(pending|replaced)-\d+")
 """The temporary names of files and folders that are being written; they end in the writing process's id."""
@@ -155,80 +145,3 @@ def _exchange(first: Path, second: Path) -> bool:
         return False
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON; the file is whole or absent."""
-    with new_file(path) as pending:
-        pending.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an InputError if the file is absent or cut short."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path.parent} holds no {path.name}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not whole JSON ({error}); restore it or save the folder again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, expected a JSON object")
-    return content
-
-
-def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file with one JSON object a line, each with the number of its line, from 1.
-
-    Empty lines are passed over. Raises InputError, naming the line, where one is no JSON object.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist, expected a file of JSON lines")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                content = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise InputError(
-                    f"{path}:{number}: is not JSON ({error}); expected one object a line"
-                ) from None
-            if not isinstance(content, dict):
-                raise InputError(f"{path}:{number}: is a {type(content).__name__}, expected a JSON object")
-            yield number, content
-
-
-def from_json(data_class: type, content: dict[str, Any], where: object) -> Any:
-    """Build a (nested) dataclass from JSON; an InputError names the field that does not fit."""
-    try:
-        return dacite.from_dict(data_class, content, dacite.Config(strict=True, cast=[tuple, Path]))
-    except InputError:
-        raise
-    except (dacite.DaciteError, TypeError, ValueError) as error:
-        raise InputError(f"{where} does not fit {data_class.__name__}: {error}") from None
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors; a full disk raises OSError as any other write does."""
-    try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    except SafetensorError as error:
-        if "No space left" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
-        raise
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read safetensors; an InputError if the file is absent or damaged. Nothing is unpickled."""
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{path.parent} holds no {path.name}") from None
-    except SafetensorError as error:
-        raise InputError(f"{path} is damaged or cut short ({error})") from None

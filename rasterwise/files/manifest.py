@@ -1,0 +1,85 @@
+"""Manifests: the SHA-256 of a folder's files beside them, so that what is opened is what was saved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rasterwise.errors import InputError
+from rasterwise.files.json_objects import as_json, sealed
+
+MANIFEST_NAME = "manifest.json"
+
+
+def write_manifest(folder: Path, names: Iterable[str]) -> None:
+    """Write the SHA-256 of files beside them; call it before the folder takes its name.
+
+    Args:
+        folder: Where ``manifest.json`` goes.
+        names: The files, relative to the folder, with ``/`` between the parts of a path.
+    """
+    content = sealed({"files": {name: sha256_of(folder / name) for name in sorted(names)}})
+    (folder / MANIFEST_NAME).write_bytes(_text(content))
+
+
+def verify_manifest(folder: Path, names: Iterable[str], mend: str) -> None:
+    """InputError where a file of a folder is not what was saved.
+
+    Folders of earlier versions have no manifest: they pass.
+
+    Args:
+        folder: Of the files.
+        names: The files that must be there. Every byte of them is read.
+        mend: What the user can do about it.
+    """
+    if (folder / MANIFEST_NAME).exists() and (damage := damage_of(folder, names)):
+        raise InputError(f"{folder}: {damage}; {mend}")
+
+
+def damage_of(folder: Path, names: Iterable[str]) -> str | None:
+    """The first difference from the manifest, "model.safetensors is damaged" say; None where there is none."""
+    try:
+        saved = _read(folder / MANIFEST_NAME)
+    except FileNotFoundError:
+        return f"{MANIFEST_NAME} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return f"{MANIFEST_NAME} is damaged"
+    for name in sorted({*names, *saved}):
+        if name not in saved:
+            return f"{MANIFEST_NAME} lacks {name}"
+        try:
+            found = sha256_of(folder / name)
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        if found != saved[name]:
+            return f"{name} is damaged"
+    return None
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _text(content: dict[str, Any]) -> bytes:
+    return (as_json(content) + "\n").encode()
+
+
+def _read(path: Path) -> dict[str, str]:
+    """The digests in a manifest, which has one of itself too: a damaged manifest blames no file but itself."""
+    text = path.read_bytes()
+    content = json.loads(text)
+    files = content["files"]
+    if content.keys() == {"files", "sha256"}:  # an earlier version's
+        whole = content["sha256"] == hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    else:
+        whole = text == _text(sealed({"files": files}))
+    if not whole:
+        raise ValueError(f"{path} is damaged")
+    return {name: str(digest) for name, digest in files.items()}
