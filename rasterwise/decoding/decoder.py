@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +15,21 @@ from rasterwise.errors import InputError
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.grid import Grid
 from rasterwise.symbols.order import raster_order
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _without_gradients(method: Method) -> Method:
+    """``torch.no_grad`` that costs nothing where gradients are off already, as they are in the decoding loop."""
+
+    @wraps(method)
+    def wrapped(*arguments: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return method(*arguments)
+        with torch.no_grad():
+            return method(*arguments)
+
+    return cast(Method, wrapped)
 
 
 class CaptureRegion(NamedTuple):
@@ -74,7 +91,7 @@ class Decoder(ABC):
         self.index = 0
         self._next_logits: Tensor | None = None
 
-    @torch.no_grad()
+    @_without_gradients
     def logits(self) -> Tensor:
         """Logits ``(B, T, K)`` of the next step's symbols.
 
@@ -86,7 +103,7 @@ class Decoder(ABC):
             self._next_logits = self._logits()
         return self._next_logits
 
-    @torch.no_grad()
+    @_without_gradients
     def advance(self, symbols: Tensor) -> None:
         """Fix the next step's symbols and go on.
 

@@ -55,8 +55,8 @@ def _decode(decoder: Decoder, plan: SamplingPlan, sequence: Tensor, capture: Cap
     if capture is not None:
         yield from _replay(decoder, plan, sequence, ends, capture)
         return
-    for start, end in pairwise(ends):
-        _draw_step(decoder, plan, slice(start, end), sequence)
+    for positions, start, end in zip(decoder.steps, ends, ends[1:], strict=False):
+        _draw_step(decoder, plan, slice(start, end), sequence, positions)
         yield end
 
 
@@ -76,7 +76,8 @@ def _replay(
         first, last = bounds[0], bounds[-1]
         part = plan.at(cursor + torch.arange(last - first, device=cursor.device))
         for start, end in pairwise(bounds):
-            _draw_step(decoder, part, slice(start - first, end - first), sequence)
+            at = slice(start - first, end - first)
+            _draw_step(decoder, part, at, sequence, part.positions[at])
         cursor.add_(last - first)
 
     for period, repeats in decoder.capture_regions():
@@ -90,9 +91,9 @@ def _replay(
             yield ends[decoder.index]
 
 
-def _draw_step(decoder: Decoder, plan: SamplingPlan, at: slice, sequence: Tensor) -> None:
-    """Draw the decoder's next step, which are the positions of a plan that a slice names."""
+def _draw_step(decoder: Decoder, plan: SamplingPlan, at: slice, sequence: Tensor, positions: Tensor) -> None:
+    """Draw the decoder's next step, whose positions are those of a plan that a slice names."""
     symbols = plan.draw(decoder.logits(), at)
-    sequence.index_copy_(1, plan.positions[at], symbols)
+    sequence.index_copy_(1, positions, symbols)
     # Where the logits are no distribution the symbol is K: it stays in the sequence, to be found at the end.
     decoder.advance(symbols.clamp_(max=decoder.grid.levels - 1))

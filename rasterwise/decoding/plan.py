@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rasterwise.decoding.sampling import Sampling, draw, draw_by_gumbel
+from rasterwise.decoding.sampling import HIGHEST_UNIFORM, Sampling, draw, draw_by_gumbel
 from rasterwise.errors import InputError
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.grid import Grid
@@ -75,7 +75,9 @@ class SamplingPlan:
         if sampling.noise == "gumbel":
             noise = torch.randint(-(2**63), 2**63 - 1, (n, 1), generator=generator)
         else:
-            noise = torch.rand(n, grid.size, dtype=torch.float64, generator=generator)
+            noise = torch.rand(n, grid.size, dtype=torch.float64, generator=generator).clamp_(
+                max=HIGHEST_UNIFORM
+            )
         plan = cls(
             sampling,
             None if condition is None or sampling.guidance == 0 else condition.to(device),

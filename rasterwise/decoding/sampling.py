@@ -17,6 +17,10 @@ LOW_TEMPERATURE = 1e-6
 """Below it a quotient of logits and temperature may overflow."""
 
 
+HIGHEST_UNIFORM = 1 - 2**-52
+"""One step below the largest number under 1: the highest that ``draw`` takes."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How a symbol is drawn from a model's logits. The default draws from the model itself.
@@ -125,16 +129,16 @@ def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
     Args:
         probabilities: ``(..., K)``, non-negative; they need not be normalised.
-        uniform: float64 ``(...)`` in ``[0, 1)``.
+        uniform: float64 ``(...)`` in ``[0, HIGHEST_UNIFORM]``.
 
     Returns:
         int64 ``(...)`` in ``[0, K)``; a symbol of probability 0 is never drawn. K where probabilities are NaN,
         which ``check_drawn`` finds.
     """
     cumulative = probabilities.double().cumsum(-1)
-    # One step below 1 keeps the product strictly under the total after rounding, so that the search never
-    # runs past the last symbol that has mass. It runs past all of them where the total is NaN.
-    threshold = uniform.clamp(max=1 - 2**-52)[..., None] * cumulative[..., -1:]
+    # At most HIGHEST_UNIFORM, the product stays strictly under the total after rounding, so that the search
+    # never runs past the last symbol that has mass. It runs past all of them where the total is NaN.
+    threshold = uniform[..., None] * cumulative[..., -1:]
     return torch.searchsorted(cumulative, threshold, right=True)[..., 0]
 
 

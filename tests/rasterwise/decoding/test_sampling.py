@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from rasterwise.decoding.sampling import Sampling, _uniform, check_drawn, draw, draw_by_gumbel, guided
+from rasterwise.decoding.sampling import HIGHEST_UNIFORM, Sampling, _uniform, check_drawn, draw, draw_by_gumbel, guided
 from rasterwise.errors import InputError, NonFiniteError
 from rasterwise.symbols.documents.grammar import Grammar, constrain
 from rasterwise.symbols.grid import Grid
@@ -70,7 +70,7 @@ def test_draw_follows_the_probabilities_and_never_takes_a_zero() -> None:
 def test_draw_at_the_ends_of_the_noise() -> None:
     """Noise of 0 and of just below 1 fall on the first and the last symbol that has mass."""
     probabilities = torch.tensor([[0.0, 0.1, 0.9, 0.0]] * 2)
-    assert draw(probabilities, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)).tolist() == [1, 2]
+    assert draw(probabilities, torch.tensor([0.0, HIGHEST_UNIFORM], dtype=torch.float64)).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
