@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from rasterwise.measure.machine import machine_facts
+from rasterwise.measure.machine import device_name, machine_facts
 
 
 def test_facts_go_into_json() -> None:
@@ -16,3 +16,14 @@ def test_facts_go_into_json() -> None:
     assert facts["torch"] == torch.__version__
     assert facts["memory_bytes"] > 2**28
     assert facts["cpu_cores_usable"] >= 1
+
+
+def test_a_cpu_is_named_by_the_threads_that_torch_uses() -> None:
+    """Which are fewer than its cores where torch was told so."""
+    before = torch.get_num_threads()
+    try:
+        for threads, name in ((1, "CPU, 1 thread"), (2, "CPU, 2 threads")):
+            torch.set_num_threads(threads)
+            assert device_name(torch.device("cpu")) == name
+    finally:
+        torch.set_num_threads(before)
