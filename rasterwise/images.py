@@ -71,6 +71,16 @@ def to_uint8(images: Images, colour: Colour) -> Tensor:
     raise InputError(f"images have {batch.shape[1]} channels, expected 1 (grey) or 3 (RGB)")
 
 
+def to_unit(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 images to floats in [-1, 1]."""
+    return images.to(dtype) / 127.5 - 1
+
+
+def to_levels(images: Tensor) -> Tensor:
+    """Floats to uint8 images; what lies outside of [-1, 1] becomes 0 or 255."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def pil_to_tensor(image: Image.Image, colour: Colour) -> Tensor:
     """A PIL image of any mode as uint8 ``(C, H, W)``; transparency is laid on white."""
     if image.mode in ("I;16", "I;16B", "I"):  # 16-bit grey

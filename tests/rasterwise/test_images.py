@@ -10,7 +10,16 @@ import torch
 from PIL import Image
 
 from rasterwise.errors import InputError
-from rasterwise.images import image_grid, open_image, pil_to_tensor, resized, to_pil, to_uint8
+from rasterwise.images import (
+    image_grid,
+    open_image,
+    pil_to_tensor,
+    resized,
+    to_levels,
+    to_pil,
+    to_uint8,
+    to_unit,
+)
 
 RED = Image.new("RGB", (4, 3), (255, 0, 0))
 
@@ -94,3 +103,14 @@ def test_refusals(tmp_path: Path) -> None:
         open_image(tmp_path / "note.png")
     with pytest.raises(InputError, match="does not exist"):
         open_image(tmp_path / "absent.png")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_levels_and_the_unit_scale(dtype: torch.dtype) -> None:
+    """All levels there and back; 0 and 255 are -1 and 1, beyond which values are cut off."""
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    values = to_unit(levels, dtype)
+    assert values.dtype == dtype
+    assert (values.min(), values.max()) == (-1, 1)
+    assert torch.equal(to_levels(values), levels)
+    assert to_levels(torch.tensor([-3.0, 1.2])).tolist() == [0, 255]

@@ -1,0 +1,1 @@
+"""What a reconstruction is measured by: likelihoods, features, a discriminator."""

@@ -1,0 +1,152 @@
+"""The adversarial loss: a discriminator of patches, its loss and that of the decoder, and how it is balanced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rasterwise.errors import InputError
+
+
+@dataclass(frozen=True)
+class AdversarialConfig:
+    """A discriminator, and how it takes part.
+
+    Attributes:
+        weight: Of the decoder's adversarial loss, on top of the adaptive weight; 0 for no discriminator.
+        start: The first step with it, 0 the first of all: a decoder that draws blotches is told apart at once, and
+            learns nothing from that.
+        loss: "hinge", or "logistic", which for the decoder is the non-saturating loss.
+        width: Channels after the discriminator's first layer.
+        layers: Its halvings of the resolution: with 3, a score is of a patch of 70×70 pixels.
+        highest_weight: Of the adaptive weight.
+    """
+
+    weight: float = 0.8
+    start: int = 1000
+    loss: Literal["hinge", "logistic"] = "hinge"
+    width: int = 64
+    layers: int = 3
+    highest_weight: float = 1e4
+
+    def __post_init__(self) -> None:
+        if self.weight < 0 or self.start < 0:
+            raise InputError(f"weight is {self.weight} and start is {self.start}, expected 0 or more of each")
+        if self.width < 8 or self.width % 8:
+            raise InputError(f"width is {self.width}, expected a multiple of 8")
+        if self.layers < 1:
+            raise InputError(f"layers is {self.layers}, expected 1 or more")
+
+
+class PatchDiscriminator(nn.Module):
+    """A score for every patch of an image: high where it looks real.
+
+    Its norms are of groups of an image's channels. The paper's batch norm would make an image's score depend on what
+    else is in the batch, and thus on how many processes share it.
+
+    Args:
+        channels: Of the images.
+        config: Width and layers.
+
+    References:
+        Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, 2016 (arXiv 1611.07004).
+
+    Example:
+        >>> import torch
+        >>> PatchDiscriminator(3, AdversarialConfig(width=8))(torch.zeros(2, 3, 64, 64)).shape
+        torch.Size([2, 1, 6, 6])
+    """
+
+    def __init__(self, channels: int, config: AdversarialConfig) -> None:
+        super().__init__()
+        self.least = 3 * 2**config.layers
+        layers: list[nn.Module] = []
+        inputs, width = channels, config.width
+        for level in range(config.layers + 1):
+            stride = 2 if level < config.layers else 1
+            layers.append(nn.Conv2d(inputs, width, 4, stride=stride, padding=1))
+            if level:
+                layers.append(nn.GroupNorm(8, width))
+            layers.append(nn.LeakyReLU(0.2))
+            inputs, width = width, min(2 * width, 8 * config.width)
+        layers.append(nn.Conv2d(inputs, 1, 4, padding=1))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images float ``(B, C, H, W)`` in [-1, 1] to scores ``(B, 1, h, w)``.
+
+        Raises:
+            InputError: The images are too small.
+        """
+        height, width = images.shape[-2:]
+        if min(height, width) < self.least:
+            raise InputError(
+                f"images are {height}×{width}, but this discriminator needs {self.least}×{self.least}; "
+                "give it fewer layers"
+            )
+        return self.layers(images)
+
+
+def discriminator_loss(real: Tensor, drawn: Tensor, loss: Literal["hinge", "logistic"]) -> Tensor:
+    """What the discriminator minimises.
+
+    Args:
+        real: Scores of images, float of any shape.
+        drawn: Scores of reconstructions, which carry no gradient to the decoder.
+        loss: "hinge": real ones above 1 and drawn ones below -1 cost nothing. "logistic": −log of the probability
+            that the sigmoid of a score gives to what is so.
+
+    Returns:
+        A scalar.
+
+    References:
+        Lim and Ye, Geometric GAN, 2017 (arXiv 1705.02894). Goodfellow et al., Generative Adversarial Networks, 2014
+        (arXiv 1406.2661).
+    """
+    if loss == "hinge":
+        return (F.relu(1 - real).mean() + F.relu(1 + drawn).mean()) / 2
+    return (F.softplus(-real).mean() + F.softplus(drawn).mean()) / 2
+
+
+def decoder_loss(drawn: Tensor, loss: Literal["hinge", "logistic"]) -> Tensor:
+    """What the decoder minimises: a scalar that falls as scores of reconstructions rise.
+
+    Of the logistic loss it is the non-saturating one: its gradient is greatest where the discriminator is sure.
+    """
+    return -drawn.mean() if loss == "hinge" else F.softplus(-drawn).mean()
+
+
+def adaptive_weight(
+    reconstruction_loss: Tensor, adversarial_loss: Tensor, last_weight: nn.Parameter, highest: float
+) -> Tensor:
+    """The weight at which both losses pull at the decoder's last layer with the same strength.
+
+    Several processes give the weight of the whole batch, the same on all of them.
+
+    Args:
+        reconstruction_loss: A scalar with a graph, which is kept.
+        adversarial_loss: Another.
+        last_weight: The last layer's weight: ``ImageDecoder.last_weight``.
+        highest: The weight is no higher than this.
+
+    Returns:
+        A scalar without a graph: the ratio of the two gradients' norms.
+
+    References:
+        Esser et al., Taming Transformers for High-Resolution Image Synthesis, 2020 (arXiv 2012.09841), equation 7.
+    """
+    gradients = torch.stack(
+        [
+            torch.autograd.grad(loss, last_weight, retain_graph=True)[0].detach().float()
+            for loss in (reconstruction_loss, adversarial_loss)
+        ]
+    )
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # Sums of all processes stand in the same ratio as their means.
+        torch.distributed.all_reduce(gradients)
+    pulls = gradients.flatten(1).norm(dim=1)
+    return (pulls[0] / (pulls[1] + 1e-4)).clamp(max=highest)
