@@ -194,7 +194,7 @@ class TextTokenizer:
             raise InputError(f"{folder} is not empty and holds no tokenizer; save to a new folder")
         with new_folder(folder) as pending:
             content = {"library": "rasterwise", "kind": self.kind, "config": dataclasses.asdict(self.config)}
-            write_json(pending / CONFIG_NAME, content)
+            write_json(pending / CONFIG_NAME, {**content, "fingerprint": self.fingerprint})
             if self._bpe:
                 (pending / BPE_NAME).write_text(self._bpe.content, encoding="utf-8")
             (pending / CARD_NAME).write_text(self._card(), encoding="utf-8")

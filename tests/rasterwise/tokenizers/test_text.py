@@ -85,7 +85,9 @@ def test_the_same_captions_give_the_same_file(tmp_path: Path) -> None:
 @BOTH
 def test_saved_and_opened_it_is_the_same(tokenizer: TextTokenizer, tmp_path: Path) -> None:
     """Fingerprint, configuration and tokens, also after a second round."""
-    opened = TextTokenizer.from_pretrained(tokenizer.save_pretrained(tmp_path / "text"))
+    folder = tokenizer.save_pretrained(tmp_path / "text")
+    opened = TextTokenizer.from_pretrained(folder)
+    assert json.loads((folder / "config.json").read_text())["fingerprint"] == tokenizer.fingerprint
     assert (opened.fingerprint, opened.config) == (tokenizer.fingerprint, tokenizer.config)
     assert torch.equal(opened.encode("red 猫, new"), tokenizer.encode("red 猫, new"))
 
