@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from pipeline.cli import main as rasterwise
@@ -53,13 +56,32 @@ class Chain:
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """Both stages on digits, twelve steps each: enough to open, encode, sample and refuse with."""
+    """Both stages on digits, twelve steps each: enough to open, encode, sample and refuse with.
+
+    The first worker that asks for it trains it, and each works on a copy of its own.
+    """
     root = tmp_path_factory.mktemp("chain")
     made = Chain(root / "vqvae", root / "codes", root / "prior")
-    assert rasterwise(["train", "vqvae", f"--output={made.vqvae}", *TINY_VQVAE]) == 0
-    assert rasterwise(["encode", f"--tokenizer={made.vqvae}", f"--output={made.codes}"]) == 0
-    assert rasterwise(["train", "prior", f"--codes={made.codes}", f"--output={made.prior}", *TINY_PRIOR]) == 0
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        train_chain(made)
+        return made
+    shared = tmp_path_factory.getbasetemp().parent / "shared-chain"
+    with FileLock(f"{shared}.lock"):
+        if not shared.exists():
+            train_chain(made)
+            shutil.copytree(root, shared)
+            return made
+    shutil.copytree(shared, root, dirs_exist_ok=True)
     return made
+
+
+def train_chain(chain: Chain) -> None:
+    """By the commands, as a user would."""
+    assert rasterwise(["train", "vqvae", f"--output={chain.vqvae}", *TINY_VQVAE]) == 0
+    assert rasterwise(["encode", f"--tokenizer={chain.vqvae}", f"--output={chain.codes}"]) == 0
+    prior = ["train", "prior", f"--codes={chain.codes}", f"--output={chain.prior}", *TINY_PRIOR]
+    assert rasterwise(prior) == 0
 
 
 @dataclass(frozen=True)
