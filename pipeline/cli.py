@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 USAGE_ERROR = 2
+HELP = ("-h", "--help", "help")
 
 COMMANDS = {
     "quickstart": (
@@ -55,26 +56,35 @@ COMMANDS = {
 """Each command with the module and function that run it, and what it does."""
 
 
-def usage() -> str:
-    """The help of the bare command."""
-    width = max(map(len, COMMANDS))
-    lines = [
-        "usage: rasterwise COMMAND [OPTIONS]",
-        "",
-        "Autoregressive image models, pixel by pixel and token by token.",
-        "",
-        *(f"  {name:<{width}}  {text}" for name, (_, _, text) in COMMANDS.items()),
-        "",
-        "rasterwise COMMAND --help shows a command's options. On your own images, in this order:",
-        "train vqvae, encode, train prior, sample.",
-    ]
-    return "\n".join(lines)
+GROUPS = sorted({name.partition(" ")[0] for name in COMMANDS if " " in name})
+"""First words that several commands share, such as ``train``."""
+
+
+def commands_of(group: str = "") -> dict[str, str]:
+    """What each command does, by its name; of one group, or of all."""
+    return {name: text for name, (_, _, text) in COMMANDS.items() if group in ("", name.partition(" ")[0])}
+
+
+def usage(group: str = "") -> str:
+    """The help of the bare command, or of a group."""
+    shown = commands_of(group)
+    width = max(map(len, shown))
+    table = [f"  {name:<{width}}  {text}" for name, text in shown.items()]
+    if group:
+        head = [f"usage: rasterwise {group} COMMAND [OPTIONS]", ""]
+        tail = ["", f"rasterwise {group} COMMAND --help shows a command's options."]
+    else:
+        about = "Autoregressive image models, pixel by pixel and token by token."
+        head = ["usage: rasterwise COMMAND [OPTIONS]", "", about, ""]
+        order = "On your own images, in this order: train vqvae, encode, train prior, sample."
+        tail = ["", "rasterwise COMMAND --help shows a command's options.", order]
+    return "\n".join([*head, *table, *tail])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
+    if not words or words[0] in HELP:
         print(usage())
         return 0
     if words[0] == "--version":
@@ -87,8 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name in COMMANDS:
             module, function, _ = COMMANDS[name]
             return getattr(importlib.import_module(module), function)(words[count:], f"rasterwise {name}")
-    wanted = " ".join(words[:2]) if words[0] in ("train", "compare") else words[0]
-    print(f"rasterwise: no command {wanted!r}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
+    group = words[0] if words[0] in GROUPS else ""
+    if group and (len(words) == 1 or words[1] in HELP):
+        print(usage(group))
+        return 0
+    wanted = " ".join(words[:2]) if group else words[0]
+    print(f"rasterwise: no command {wanted!r}; expected {', '.join(commands_of(group))}", file=sys.stderr)
     return USAGE_ERROR
 
 

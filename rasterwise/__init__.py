@@ -1,70 +1,62 @@
 """Autoregressive image models, pixel by pixel and token by token, behind one exact likelihood.
 
-Everything that a program of yours needs is here: ``from rasterwise import ImagePipeline, Sampling``. Each name is
-loaded when it is first used, and this is the one module that looks at the floors above.
+Everything that a program of yours needs is here: ``from rasterwise import ImagePipeline, Sampling``. A name is loaded
+when it is first used, so that importing this package stays quick. The rooms say what they offer, in their ``__all__``;
+``__init__.pyi`` says the same to type checkers.
 """
 
 from __future__ import annotations
 
-import importlib
+from difflib import get_close_matches
 from typing import Any
+
+from rasterwise.rooms import load
 
 __version__ = "0.1.0"
 
-_MODULES = {
-    "rasterwise.errors": ("InputError", "NonFiniteError"),
-    "rasterwise.symbols.grid": ("Grid",),
-    "rasterwise.symbols.condition": ("Condition",),
-    "rasterwise.symbols.documents.document": ("Document", "ImageSegment", "TextSegment"),
-    "rasterwise.symbols.documents.grammar": ("Grammar",),
-    "rasterwise.symbols.text": ("TextBatch",),
-    "rasterwise.decoding.sampling": ("Sampling",),
-    "rasterwise.decoding.decoder": ("Decoder",),
-    "rasterwise.models.autoregressive": ("AutoregressiveConfig", "AutoregressiveModel"),
-    "rasterwise.tokenizers.image": ("ImageTokenizer",),
-    "rasterwise.tokenizers.pixels": ("PixelTokenizer", "PixelTokenizerConfig"),
-    "rasterwise.tokenizers.text": ("TextTokenizer", "TextTokenizerConfig"),
-    "pixel_baselines": (
-        "DiagonalBiLSTM",
-        "DiagonalBiLSTMConfig",
-        "GatedPixelCNN",
-        "GatedPixelCNNConfig",
-        "ImageGPT",
-        "ImageGPTConfig",
-        "PaletteConfig",
-        "PaletteTokenizer",
-        "PixelCNN",
-        "PixelCNNConfig",
-        "PixelCNNPP",
-        "PixelCNNPPConfig",
-        "RowLSTM",
-        "RowLSTMConfig",
-    ),
-    "stage1_vqvae": (
-        "VQVAE",
-        "FSQConfig",
-        "GumbelQuantizerConfig",
-        "L2QuantizerConfig",
-        "LFQConfig",
-        "ResidualQuantizerConfig",
-        "SimVQConfig",
-        "VQVAEConfig",
-        "VectorQuantizerConfig",
-    ),
-    "stage2_prior": ("TransformerPrior", "TransformerPriorConfig"),
-    "pipeline.image_pipeline": ("ImagePipeline",),
+_MODULE_OF = {
+    "InputError": "rasterwise.errors",
+    "NonFiniteError": "rasterwise.errors",
+    "Grid": "rasterwise.symbols.grid",
+    "Condition": "rasterwise.symbols.condition",
+    "Document": "rasterwise.symbols.documents.document",
+    "ImageSegment": "rasterwise.symbols.documents.document",
+    "TextSegment": "rasterwise.symbols.documents.document",
+    "Grammar": "rasterwise.symbols.documents.grammar",
+    "TextBatch": "rasterwise.symbols.text",
+    "Sampling": "rasterwise.decoding.sampling",
+    "Decoder": "rasterwise.decoding.decoder",
+    "AutoregressiveConfig": "rasterwise.models.autoregressive",
+    "AutoregressiveModel": "rasterwise.models.autoregressive",
+    "ImageTokenizer": "rasterwise.tokenizers.image",
+    "PixelTokenizer": "rasterwise.tokenizers.pixels",
+    "PixelTokenizerConfig": "rasterwise.tokenizers.pixels",
+    "TextTokenizer": "rasterwise.tokenizers.text",
+    "TextTokenizerConfig": "rasterwise.tokenizers.text",
+    "ImagePipeline": "pipeline.image_pipeline",
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+_TABLES = ("pixel_baselines.models", "stage1_vqvae", "stage2_prior")
+"""Modules whose whole ``__all__`` is offered: a model or tokenizer that is listed there is listed here."""
 
-__all__ = ["__version__", *_MODULE_OF]
+
+def _names() -> dict[str, str]:
+    """Every name with the module that defines or lists it; loads all of the rooms."""
+    return _MODULE_OF | {name: table for table in _TABLES for name in load(table).__all__}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
+    if name == "__all__":
+        return sorted(_names())
+    if name.startswith("_"):  # Python and its tools ask for many that are not there
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    module = _MODULE_OF.get(name) or _names().get(name)
+    if module is None:
+        close = get_close_matches(name, _names(), n=1, cutoff=0.7)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        raise AttributeError(f"rasterwise offers no {name!r}{meant} (dir(rasterwise) lists what there is)")
+    value = globals()[name] = getattr(load(module), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF})
+    return sorted({*globals(), *_names()})

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER: dict[str, tuple[str, ...]] = {
     "rasterwise": (
-        "errors processes progress",
+        "errors processes progress rooms",
         "files",
         "images symbols",
         "decoding measure",

@@ -61,6 +61,18 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert "--json" in shown
 
 
+@pytest.mark.parametrize("group", ["train", "compare"])
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]], ids=" ".join)
+def test_groups_list_their_commands(group: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Theirs alone."""
+    assert rasterwise([group, *words]) == 0
+    shown = capsys.readouterr().out
+    assert f"usage: rasterwise {group} COMMAND" in shown
+    listed = {name for name in COMMANDS if f"\n  {name} " in shown}
+    assert listed == {name for name in COMMANDS if name.startswith(f"{group} ")}
+    assert len(listed) == 3
+
+
 def test_sample(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One image of them all, the same for the same seed; or a folder with a file each."""
     images = []
@@ -213,9 +225,10 @@ def test_streaming_from_end_to_end(
 
 
 def test_no_such_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """The message lists the commands."""
-    assert "no command 'paint'" in failed(capsys, "paint")
-    assert "no command 'train pixels-please'" in failed(capsys, "train", "pixels-please")
+    """The message lists the commands, and after ``train`` or ``compare`` those that may follow."""
+    assert "no command 'paint'; expected quickstart, train vqvae, encode" in failed(capsys, "paint")
+    line = failed(capsys, "train", "pixels-please")
+    assert line.endswith("no command 'train pixels-please'; expected train vqvae, train prior, train pixel")
 
 
 def test_bad_datasets(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
