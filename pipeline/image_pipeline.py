@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ from rasterwise.decoding.plan import SampledSymbols, SamplingPlan
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
 from rasterwise.files import new_folder
-from rasterwise.images import Colour, Images, resized, to_pil, to_uint8
+from rasterwise.images import Colour, Images, listed, open_image, resized, to_pil, to_uint8
 from rasterwise.models.autoregressive import AutoregressiveModel
-from rasterwise.models.pretrained import CARD_NAME, local_folder, upload_folder
+from rasterwise.models.pretrained import CARD_NAME, evaluating, local_folder, upload_folder
 from rasterwise.symbols.condition import Condition
 from rasterwise.tokenizers.image import ImageTokenizer
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Output = Literal["pil", "tensor", "numpy"]
-Labels: TypeAlias = int | str | Sequence[int | str] | Tensor | None
+Labels: TypeAlias = int | str | np.integer | Sequence[int | str | np.integer] | np.ndarray | Tensor | None
 
 
 class ImagePipeline:
@@ -69,15 +69,21 @@ class ImagePipeline:
         """Images to symbols, int64 ``(B, C, H, W)``.
 
         Args:
-            images: PIL images (fitted to the model's size), or uint8 tensors or arrays of that very size.
+            images: One or several: PIL images or paths of image files, which are fitted to the model's size, or
+                uint8 tensors or arrays of that very size.
+
+        Raises:
+            InputError: Something else, another size, or a file that is no image.
         """
-        with torch.no_grad():
-            return self.tokenizer.encode(self._batch(images).to(self.model.device))
+        batch = self._batch(images).to(self.model.device)
+        with torch.no_grad(), evaluating(self.tokenizer):
+            return self.tokenizer.encode(batch)
 
     def decode(self, symbols: Tensor, output: Output = "pil", *, batch_size: int = 64) -> Any:
         """Symbols to images: a list of PIL images, a uint8 tensor ``(B, C, H, W)`` or array ``(B, H, W, C)``."""
+        _check_output(output)
         self.model.grid.check(symbols)
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self.tokenizer):
             parts = [
                 self.tokenizer.decode(part.to(self.model.device)).cpu() for part in symbols.split(batch_size)
             ]
@@ -85,6 +91,7 @@ class ImagePipeline:
 
     def reconstruct(self, images: Images, output: Output = "pil") -> Any:
         """What is left of images after the tokenizer: encode, then decode."""
+        _check_output(output)
         return self.decode(self.encode(images), output)
 
     # -------------------------------------------------------------------------------------- likelihood
@@ -92,11 +99,11 @@ class ImagePipeline:
     def log_prob(self, images: Images, labels: Labels = None) -> Tensor:
         """Log-probability of the images' symbols in nats, ``(B,)``.
 
-        It is the image's own log-probability only where the tokenizer loses nothing; over VQ codes it is
-        nats of the code grid, not of the image.
+        It is the image's own log-probability only where the tokenizer loses nothing. Over VQ codes it is that of
+        the code grid. A model in training mode is evaluated without its dropout.
         """
         symbols = self.encode(images)
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self.model):
             return self.model.log_prob(symbols, self._condition(labels, len(symbols)))
 
     # ---------------------------------------------------------------------------------------- sampling
@@ -127,7 +134,11 @@ class ImagePipeline:
             accelerator: Its processes share the work; all of them call this, and get all of the images.
             output: "pil", "tensor" or "numpy".
             progress: Called with (images drawn so far, counted by their symbols; images in all).
+
+        Raises:
+            InputError: A label, an output or a number that does not fit, or guidance without labels.
         """
+        _check_output(output)
         drawn = self.sample_symbols(
             n,
             labels,
@@ -216,7 +227,11 @@ class ImagePipeline:
             paste: Put the original pixels of the kept region back over the decoded image.
             output: As for ``sample``.
             progress: As for ``sample``.
+
+        Raises:
+            InputError: As for ``encode`` and ``sample``; or ``keep`` is no mask of the images.
         """
+        _check_output(output)
         originals = self._batch(images)
         mask = torch.as_tensor(keep)
         if (
@@ -266,7 +281,7 @@ class ImagePipeline:
             self.model.save_pretrained(pending / "model")
             (pending / CARD_NAME).write_text(
                 f"---\nlibrary_name: rasterwise\ntags:\n- rasterwise\n---\n\n# {self.model.kind} on "
-                f"{self.tokenizer.kind}\n\nOpen it with `pipeline.ImagePipeline.from_pretrained`.\n\n{card}\n",
+                f"{self.tokenizer.kind}\n\nOpen it with `rasterwise.ImagePipeline.from_pretrained`.\n\n{card}\n",
                 encoding="utf-8",
             )
         return folder
@@ -291,11 +306,9 @@ class ImagePipeline:
     def _batch(self, images: Images) -> Tensor:
         channels, height, width = self.image_shape
         colour: Colour = "grey" if channels == 1 else "rgb"
-        if isinstance(images, Image.Image):
-            images = [images]
-        if isinstance(images, Sequence):
-            images = [resized(one, height, width) if isinstance(one, Image.Image) else one for one in images]
-        batch = to_uint8(images, colour)
+        opened = [open_image(Path(one)) if isinstance(one, str | Path) else one for one in listed(images)]
+        fitted = [resized(one, height, width) if isinstance(one, Image.Image) else one for one in opened]
+        batch = to_uint8(fitted, colour)
         if tuple(batch.shape[1:]) != self.image_shape:
             found = "×".join(map(str, batch.shape[2:]))
             raise InputError(f"images are {found}, this model's are {height}×{width}; resize them")
@@ -304,29 +317,31 @@ class ImagePipeline:
     def _condition(self, labels: Labels, n: int) -> Condition | None:
         if labels is None:
             return None
-        if isinstance(labels, Tensor):
+        if isinstance(labels, Tensor | np.ndarray):
             labels = labels.tolist()
-        if isinstance(labels, int | str):
+        if isinstance(labels, str) or not isinstance(labels, Sequence):
             labels = [labels] * n
         if len(labels) != n:
             raise InputError(f"{len(labels)} labels for {n} images; give one for all, or one each")
-        return Condition(torch.tensor([class_number(label, self.model.config.classes) for label in labels]))
+        return Condition(torch.tensor([class_index(label, self.model.config.classes) for label in labels]))
 
 
-def class_number(label: int | str, classes: Sequence[str]) -> int:
-    """The number of a class given by number or name; names come first."""
+def class_index(label: int | str | np.integer, classes: Sequence[str]) -> int:
+    """The index of a class that is given by its index or by its name; names come first."""
     if not classes:
         raise InputError("the model was trained without classes; leave the label out")
-    if str(label) in classes and isinstance(label, str):
-        return list(classes).index(label)
-    if str(label).isdigit() and int(label) < len(classes):
+    if isinstance(label, np.integer):
+        label = int(label)
+    if label in classes:
+        return list(classes).index(str(label))
+    if str(label).isdecimal() and int(label) < len(classes):
         return int(label)
     names = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
     raise InputError(f"label {label!r} is out of range, expected 0 to {len(classes) - 1}, or a name: {names}")
 
 
 def _share(n: int, accelerator: Accelerator) -> Tensor:
-    """The numbers of the images that this process draws: as many in each, so that they can be gathered."""
+    """The indices of the images that this process draws: as many in each, so that they can be gathered."""
     share = -(-n // accelerator.num_processes)
     return (torch.arange(share) + share * accelerator.process_index) % n  # past the last, the first again
 
@@ -338,6 +353,11 @@ def _generator(seed: int | None) -> torch.Generator:
     else:
         generator.manual_seed(seed)
     return generator
+
+
+def _check_output(output: str) -> None:
+    if output not in get_args(Output):
+        raise InputError(f"output is {output!r}, expected one of {', '.join(get_args(Output))}")
 
 
 def _as_output(images: Tensor, output: Output) -> Any:

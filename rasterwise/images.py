@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -18,7 +18,9 @@ from rasterwise.files import new_file
 
 Colour = Literal["grey", "rgb"]
 Resample = Literal["bicubic", "box", "bilinear", "lanczos", "nearest"]
-Images: TypeAlias = Tensor | np.ndarray | Image.Image | Sequence[Any]
+Images: TypeAlias = Tensor | np.ndarray | Image.Image | str | Path | Sequence[Any] | Iterator[Any]
+
+FORMS = "a PIL image, a path, a uint8 tensor or array, or several of them"
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "F"}
 
@@ -27,38 +29,52 @@ def to_uint8(images: Images, colour: Colour) -> Tensor:
     """One image or many as a uint8 batch.
 
     Args:
-        images: A PIL image or a list of them; a uint8 tensor ``(C, H, W)`` or ``(B, C, H, W)``; or a
-            uint8 array, by the custom of arrays ``(H, W, C)`` or ``(B, H, W, C)``. One that does not fit its
-            own custom is read by the other.
+        images: A PIL image, an image file's path, a uint8 tensor ``(C, H, W)`` or a uint8 array ``(H, W, C)``, or
+            several of them; or a batch of them, ``(B, C, H, W)`` or ``(B, H, W, C)``. A tensor or array that does
+            not fit its own custom is read by the other.
         colour: What the batch becomes: 1 channel or 3.
 
     Returns:
         uint8 ``(B, C, H, W)``.
 
     Raises:
-        InputError: A shape, dtype or mixture of sizes that cannot be a batch.
+        InputError: A kind, shape, dtype or mixture of sizes that cannot be a batch, or a file that is no image.
     """
-    if isinstance(images, Image.Image):
-        images = [images]
-    if not isinstance(images, Tensor | np.ndarray):
-        if not len(images):
-            raise InputError("no images were given, expected at least one")
-        if isinstance(images[0], Image.Image):
-            sizes = {image.size for image in images}
-            if len(sizes) > 1:
-                raise InputError(f"images of different sizes {sorted(sizes)[:3]} cannot be one batch")
-            return torch.stack([pil_to_tensor(image, colour) for image in images])
-        return torch.cat([to_uint8(one, colour) for one in images])
-    batch = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
+    parts = [_one_to_uint8(image, colour) for image in listed(images)]
+    if not parts:
+        raise InputError("no images were given, expected at least one")
+    sizes = sorted({(part.shape[3], part.shape[2]) for part in parts})
+    if len(sizes) > 1:
+        raise InputError(f"images of different sizes {sizes[:3]} cannot be one batch")
+    return torch.cat(parts)
+
+
+def listed(images: Images) -> list[Any]:
+    """Images as a list of them; a tensor or an array stays one item, whether it is a batch or not."""
+    if isinstance(images, Tensor | np.ndarray | Image.Image | str | Path):
+        return [images]
+    if isinstance(images, Sequence | Iterator):
+        return list(images)
+    raise InputError(f"images are of type {type(images).__name__}, expected {FORMS}")
+
+
+def _one_to_uint8(image: Any, colour: Colour) -> Tensor:
+    if isinstance(image, str | Path):
+        image = open_image(Path(image))
+    if isinstance(image, Image.Image):
+        return pil_to_tensor(image, colour)[None]
+    if not isinstance(image, Tensor | np.ndarray):
+        raise InputError(f"one of the images is of type {type(image).__name__}, expected {FORMS}")
+    batch = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
     if batch.dtype != torch.uint8:
         raise InputError(f"images are {batch.dtype}, expected uint8 from 0 to 255")
     if batch.ndim == 2:
-        batch = batch[None] if isinstance(images, Tensor) else batch[..., None]
+        batch = batch[None] if isinstance(image, Tensor) else batch[..., None]
     if batch.ndim == 3:
         batch = batch[None]
     if batch.ndim != 4:
         raise InputError(f"images have shape {tuple(batch.shape)}, expected (B, C, H, W)")
-    custom, other = (1, 3) if isinstance(images, Tensor) else (3, 1)
+    custom, other = (1, 3) if isinstance(image, Tensor) else (3, 1)
     channel_axis = other if batch.shape[custom] not in (1, 3) and batch.shape[other] in (1, 3) else custom
     batch = batch.movedim(channel_axis, 1)
     channels = 1 if colour == "grey" else 3

@@ -25,7 +25,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     is removed and the old folder stays as it was.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    pending = _hidden(folder, "pending")
+    pending = hidden(folder, "pending")
     shutil.rmtree(pending, ignore_errors=True)
     pending.mkdir()
     try:
@@ -37,7 +37,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         _to_disk(folder.parent)
     finally:
         shutil.rmtree(pending, ignore_errors=True)
-        shutil.rmtree(_hidden(folder, "replaced"), ignore_errors=True)
+        shutil.rmtree(hidden(folder, "replaced"), ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -47,7 +47,7 @@ def new_file(path: Path) -> Iterator[Path]:
     A file of that name is replaced at that moment; it stays as it was if the block fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    pending = _hidden(path, "pending")
+    pending = hidden(path, "pending")
     try:
         yield pending
         _to_disk(pending)
@@ -66,7 +66,7 @@ def copied_folder(source: Path, folder: Path) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Delete a folder; if the process is killed meanwhile, no half of it is left under its name."""
-    renamed = _hidden(folder, "pending")
+    renamed = hidden(folder, "pending")
     folder.rename(renamed)
     shutil.rmtree(renamed)
 
@@ -100,7 +100,8 @@ def clear_leftovers(folder: Path, name: str = "*") -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _hidden(path: Path, state: str) -> Path:
+def hidden(path: Path, state: str) -> Path:
+    """Where this process keeps what it is about to put at a path, or what it has moved out of its way."""
     return path.with_name(f".{path.name}.{state}-{os.getpid()}")
 
 
@@ -128,7 +129,7 @@ def _put(pending: Path, folder: Path) -> None:
         return
     while True:
         with contextlib.suppress(FileNotFoundError):
-            folder.rename(_hidden(folder, "replaced"))
+            folder.rename(hidden(folder, "replaced"))
         try:
             pending.rename(folder)
             return

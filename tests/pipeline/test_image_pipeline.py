@@ -33,12 +33,17 @@ def digits() -> torch.Tensor:
     return next(open_images(DataConfig()).test.ordered(6)).values
 
 
-def test_images_in_every_form(pipeline: ImagePipeline, digits: torch.Tensor) -> None:
-    """Tensors, arrays and PIL images give the same codes; PIL images of other sizes are fitted."""
+def test_images_in_every_form(pipeline: ImagePipeline, digits: torch.Tensor, tmp_path: Path) -> None:
+    """Tensors, arrays, PIL images and files give the same codes; PIL images and files of other sizes are fitted."""
     expected = pipeline.encode(digits)
     pil_images = [Image.fromarray(image[0].numpy()) for image in digits]
+    for index, image in enumerate(pil_images):
+        image.save(tmp_path / f"{index}.png")
+    paths = sorted(tmp_path.iterdir())
     for form in (
         pil_images,
+        paths,
+        [str(path) for path in paths],
         digits.numpy(),
         digits.movedim(1, 3).numpy(),
         [pil_image.convert("RGB") for pil_image in pil_images],
@@ -46,6 +51,12 @@ def test_images_in_every_form(pipeline: ImagePipeline, digits: torch.Tensor) -> 
         assert torch.equal(pipeline.encode(form), expected)
     assert pipeline.encode(pil_images[0]).shape == (1, 1, 4, 4)
     assert pipeline.encode(Image.new("RGB", (300, 200))).shape == (1, 1, 4, 4)
+    assert torch.equal(pipeline.encode(paths[0]), expected[:1])
+    assert torch.equal(
+        pipeline.reconstruct(str(paths[0]), "tensor"), pipeline.reconstruct(digits[:1], "tensor")
+    )
+    kept = torch.ones(8, 8, dtype=torch.bool)
+    assert torch.equal(pipeline.complete(paths, kept, output="tensor"), digits)
 
 
 def test_images_out_in_every_form(pipeline: ImagePipeline) -> None:
@@ -70,6 +81,15 @@ def test_sample_is_codes_decoded(pipeline: ImagePipeline) -> None:
     assert torch.equal(pipeline.sample(2, 3, seed=4, output="tensor"), expected)
     assert torch.equal(pipeline.sample(2, "3", seed=4, output="tensor"), expected)
     assert torch.equal(pipeline.sample(2, ["3", 3], seed=4, output="tensor"), expected)
+    for label in (
+        np.int64(3),
+        np.uint8(3),
+        np.array(3),
+        np.array([3, 3]),
+        [np.int32(3), 3],
+        torch.tensor([3, 3]),
+    ):
+        assert torch.equal(pipeline.sample(2, label, seed=4, output="tensor"), expected)
 
 
 def test_seeds(pipeline: ImagePipeline) -> None:
@@ -142,6 +162,24 @@ def test_reconstruct_and_log_prob(pipeline: ImagePipeline, digits: torch.Tensor)
     assert not torch.equal(pipeline.log_prob(digits), expected)
 
 
+def test_a_pipeline_in_training_mode(chain: Chain, digits: torch.Tensor) -> None:
+    """Is scored, encoded and sampled without dropout, call after call alike, and stays in training mode."""
+    tokenizer = VQVAE.from_pretrained(chain.vqvae)
+    grid = tokenizer.grid(*digits.shape[1:])
+    model = TransformerPrior(TransformerPriorConfig(grid=grid, depth=1, width=16, heads=2, dropout=0.5))
+    pipeline = ImagePipeline(tokenizer, model.eval())
+    expected = pipeline.log_prob(digits), pipeline.sample(2, seed=0, output="tensor")
+    state = {name: value.clone() for name, value in tokenizer.state_dict().items()}
+    tokenizer.train()
+    model.train()
+    for _ in range(2):
+        assert torch.equal(pipeline.log_prob(digits), expected[0])
+        assert torch.equal(pipeline.sample(2, seed=0, output="tensor"), expected[1])
+    assert tokenizer.training
+    assert model.training
+    assert all(torch.equal(value, state[name]) for name, value in tokenizer.state_dict().items())
+
+
 def test_complete_keeps_what_it_should(pipeline: ImagePipeline, digits: torch.Tensor) -> None:
     """Kept pixels stay; a code is kept only if all its pixels are; the rest is drawn."""
     keep = torch.zeros(8, 8, dtype=torch.bool)
@@ -194,6 +232,24 @@ def test_refusals(pipeline: ImagePipeline, digits: torch.Tensor, tmp_path: Path,
         pipeline.sample(1, 10)
     with pytest.raises(InputError, match="label 'cat' is out of range"):
         pipeline.sample(1, "cat")
+    for label in (np.int64(10), 10.0, -1, True, None):
+        with pytest.raises(InputError, match="is out of range, expected 0 to 9"):
+            pipeline.sample(1, [label])
+    with pytest.raises(InputError, match="label 10 is out of range"):
+        pipeline.sample(1, np.int64(10))
+    with pytest.raises(InputError, match="images are of type int, expected a PIL image, a path"):
+        pipeline.encode(3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"absent\.png does not exist"):
+        pipeline.encode("absent.png")
+    keep = torch.ones(8, 8, dtype=torch.bool)
+    for draw in (
+        lambda: pipeline.sample(1, output="jpeg"),  # type: ignore[arg-type]
+        lambda: pipeline.decode(pipeline.encode(digits), "jpeg"),  # type: ignore[arg-type]
+        lambda: pipeline.reconstruct(digits, "jpeg"),  # type: ignore[arg-type]
+        lambda: pipeline.complete(digits, keep, output="jpeg"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InputError, match="output is 'jpeg', expected one of pil, tensor, numpy"):
+            draw()
     with pytest.raises(InputError, match="2 labels for 3 images"):
         pipeline.sample(3, [1, 2])
     with pytest.raises(InputError, match="this model's are 8×8"):

@@ -15,6 +15,7 @@ from rasterwise.images import (
     open_image,
     pil_to_tensor,
     resized,
+    save_image,
     to_levels,
     to_pil,
     to_uint8,
@@ -24,13 +25,20 @@ from rasterwise.images import (
 RED = Image.new("RGB", (4, 3), (255, 0, 0))
 
 
-def test_every_form_of_a_image_gives_the_same_batch() -> None:
-    """PIL, a list of PIL, tensors and arrays, channels first or last."""
+def test_every_form_of_an_image_gives_the_same_batch(tmp_path: Path) -> None:
+    """PIL, paths, tensors and arrays, channels first or last; one, or several of them in whatever holds them."""
     expected = to_uint8(RED, "rgb")
     assert expected.shape == (1, 3, 3, 4)
     array = np.asarray(RED)
-    for form in ([RED], array, array[None], expected, expected[0], [expected[0]], [array]):
+    save_image(RED, tmp_path / "red.png")
+    for form in (
+        *([RED], (RED,), iter([RED])),
+        *(array, array[None], [array], expected, expected[0], [expected[0]]),
+        *(tmp_path / "red.png", str(tmp_path / "red.png"), [tmp_path / "red.png"], tmp_path.glob("*.png")),
+    ):
         assert torch.equal(to_uint8(form, "rgb"), expected)
+    mixed = [RED, array, expected, tmp_path / "red.png"]
+    assert torch.equal(to_uint8(mixed, "rgb"), expected.expand(4, -1, -1, -1))
 
 
 def test_grey_and_rgb() -> None:
@@ -96,8 +104,18 @@ def test_refusals(tmp_path: Path) -> None:
         to_uint8(torch.zeros(1, 3, 4, 4), "rgb")
     with pytest.raises(InputError, match="2 channels"):
         to_uint8(torch.zeros(1, 2, 4, 4, dtype=torch.uint8), "rgb")
+    with pytest.raises(InputError, match="different sizes"):
+        to_uint8([torch.zeros(1, 2, 2, dtype=torch.uint8), torch.zeros(1, 3, 3, dtype=torch.uint8)], "rgb")
     with pytest.raises(InputError, match="at least one"):
         to_uint8([], "rgb")
+    for kind, named in ((7, "int"), (None, "NoneType"), ({"a": RED}, "dict")):
+        with pytest.raises(InputError, match=f"images are of type {named}, expected a PIL image, a path"):
+            to_uint8(kind, "rgb")  # type: ignore[arg-type]
+    for kind, named in (([RED, 7], "int"), ([[RED]], "list"), (b"PNG", "int"), ([None], "NoneType")):
+        with pytest.raises(InputError, match=f"one of the images is of type {named}, expected a PIL image"):
+            to_uint8(kind, "rgb")
+    with pytest.raises(InputError, match="is a folder, expected an image"):
+        to_uint8(tmp_path, "rgb")
     (tmp_path / "note.png").write_text("no image")
     with pytest.raises(InputError, match=r"note\.png does not decode"):
         open_image(tmp_path / "note.png")
