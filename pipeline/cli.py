@@ -23,13 +23,13 @@ COMMANDS = {
         "main_pixel",
         "train a pixel-level model on images, or as a prior on codes",
     ),
-    "sample": ("pipeline.commands.sample", "main_sample", "draw new images"),
+    "sample": ("pipeline.commands.sample", "main", "draw new images"),
     "reconstruct": (
         "pipeline.commands.reconstruct",
-        "main_reconstruct",
+        "main",
         "show what is left of images after the tokenizer",
     ),
-    "complete": ("pipeline.commands.complete", "main_complete", "keep a part of images and draw the rest"),
+    "complete": ("pipeline.commands.complete", "main", "keep a part of images and draw the rest"),
     "evaluate": ("pipeline.commands.evaluate", "main", "measure a VQ-VAE or a pipeline on a test split"),
     "plot": ("pipeline.commands.plot", "main", "draw the learning curves of runs"),
     "compare resolution": (

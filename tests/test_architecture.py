@@ -14,7 +14,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "errors processes progress rooms",
         "files",
         "images symbols",
-        "decoding measure",
+        "decoding measure outputs",
         "models data",
         "tokenizers",
         "codes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,19 +12,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from pipeline.commands.sample import _check_output
 from pipeline.image_pipeline import ImagePipeline
 from rasterwise.command_line.run import run_command
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
-from rasterwise.images import (
-    Colour,
-    image_grid,
-    open_image,
-    pil_to_tensor,
-    resized,
-    save_image,
-)
+from rasterwise.images import Colour, image_grid, open_image, pil_to_tensor, resized, save_image
+from rasterwise.outputs import claim_image
 from rasterwise.progress import Progress
 
 
@@ -37,8 +31,8 @@ class Complete:
         keep: Which side of the images is kept.
         share: How much of them is kept, from 0 to 1.
         n: Completions of each image.
-        label: A class by name or number.
-        output: A .png: a row an image, the original first.
+        label: A class by name or index.
+        output: A .png name. Each row is an image and its completions.
         sampling: How symbols are drawn.
         seed: The same seed gives the same images.
         parallel: As for ``rasterwise sample``.
@@ -60,7 +54,7 @@ class Complete:
 
 def complete(options: Complete) -> dict[str, Any]:
     """Run ``rasterwise complete``."""
-    _check_output(options.output, image=True)
+    output = claim_image(options.output, inputs=options.images)
     if not 0 <= options.share <= 1:
         raise InputError(f"share is {options.share}, expected 0 to 1")
     if options.n < 1 or not options.images:
@@ -90,7 +84,7 @@ def complete(options: Complete) -> dict[str, Any]:
             torch.cat([original[None], part])
             for original, part in zip(originals, completed.split(options.n), strict=True)
         ]
-        save_image(image_grid(torch.cat(rows), columns=options.n + 1), options.output)
+        save_image(image_grid(torch.cat(rows), columns=options.n + 1), output)
     return {"output": str(options.output), "images": len(originals), "completions": options.n}
 
 
@@ -109,6 +103,10 @@ def kept_side(height: int, width: int, side: str, share: float) -> Tensor:
     return keep
 
 
-def main_complete(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
-    """The command ``rasterwise complete``."""
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command."""
     return run_command(complete, Complete, arguments, program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
 from pipeline.models import open_tokenizer
-from rasterwise.codes.encode import SHARD_SIZE, encode_dataset
+from rasterwise.codes.encode import SHARD_SIZE, claim_codes, encode_dataset
 from rasterwise.command_line.run import run_command
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.config import SAME, DataConfig, same_data
@@ -32,7 +32,7 @@ class Encode:
         tokenizer: A trained VQ-VAE: its run's folder, its model folder, or a Hub id.
         output: The codes' folder. Codes of the same images and tokenizer that are there already are kept.
         data: The images.
-        copies: Augmented copies of each training image to encode beside the image itself; for small datasets.
+        copies: Augmented copies of each training image to encode besides the image itself; for small datasets.
         augmentation: How the copies differ from the image.
         batch_size: Images at once.
         shard_size: Images in each of the files that are written: what a stop loses at most.
@@ -51,6 +51,7 @@ class Encode:
 
 def encode(options: Encode) -> dict[str, Any]:
     """Run the command; returns the code dataset's size and statistics."""
+    claim_codes(options.output)
     # A process that is done waits for the slowest one, however long that takes.
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(), kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))]

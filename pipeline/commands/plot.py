@@ -12,7 +12,8 @@ import tyro
 
 from rasterwise.command_line.run import run_command
 from rasterwise.errors import InputError
-from rasterwise.measure.figures import new_figure, save_figure
+from rasterwise.measure.figures import new_figure, require_matplotlib, save_figure
+from rasterwise.outputs import claim_image
 from rasterwise.training.run.metrics_log import METRICS_NAME, read_metrics
 
 COLUMNS = 3
@@ -25,7 +26,7 @@ class Plot:
     Attributes:
         runs: The runs' folders; each is a colour.
         metric: What to draw, a panel each; by default what both splits have.
-        output: The .png.
+        output: A .png name.
         json: Print the report as JSON.
     """
 
@@ -52,15 +53,15 @@ def plot(options: Plot) -> dict[str, Any]:
     """Run the command."""
     if not options.runs:
         raise InputError("no runs were named; give the folder of one or more")
-    if options.output.suffix != ".png":
-        raise InputError(f"output {options.output} is no .png name")
+    output = claim_image(options.output)
+    require_matplotlib()
     curves = {str(run): read_curves(run) for run in options.runs}
     metrics = options.metric or shared_metrics(list(curves.values()))
     for metric in metrics:
         if not any(metric in splits for splits_of in curves.values() for splits in splits_of.values()):
             known = sorted({name for of in curves.values() for split in of.values() for name in split})
             raise InputError(f"no run has a metric {metric!r}; they have {', '.join(known)}")
-    save_curves(curves, metrics, options.output)
+    save_curves(curves, metrics, output)
     return {"output": str(options.output), "runs": len(curves), "metrics": ", ".join(metrics)}
 
 

@@ -18,6 +18,8 @@ from rasterwise.data.config import SAME, DataConfig, same_data
 from rasterwise.data.dataset import open_images
 from rasterwise.data.indexed import first_of
 from rasterwise.errors import InputError
+from rasterwise.measure.figures import require_matplotlib
+from rasterwise.outputs import claim_image
 from rasterwise.progress import Progress
 
 
@@ -30,7 +32,7 @@ class ProbeCommand:
         data: Labelled images.
         train_size: Training images, the first of the split (0: all of them).
         test_size: Test images, the first of the split (0: all of them).
-        output: A .png for accuracy by layer; by default no plot. It needs the extra "plots".
+        output: A .png name for a plot of accuracy by layer, which needs the extra "plots". By default no plot.
         seed: Of the validation images that choose the regularization.
         batch_size: Images at once.
         json: Print the report as JSON.
@@ -48,8 +50,9 @@ class ProbeCommand:
 
 def probe(options: ProbeCommand) -> dict[str, Any]:
     """Run the command."""
-    if options.output is not None and options.output.suffix != ".png":
-        raise InputError(f"output {options.output} is no .png name")
+    output = None if options.output is None else claim_image(options.output)
+    if output is not None:
+        require_matplotlib()
     pipeline = ImagePipeline.from_pretrained(options.source)
     if not isinstance(pipeline.model, LayeredModel):
         raise InputError(f"a {pipeline.model.kind} offers no features to probe, expected an image-gpt")
@@ -67,8 +70,8 @@ def probe(options: ProbeCommand) -> dict[str, Any]:
             batch_size=options.batch_size,
             progress=progress,
         )
-    if options.output is not None:
-        report.save_plot(options.output)
+    if output is not None:
+        report.save_plot(output)
     if not options.json:
         print(report.table(), end="\n\n")
     return {

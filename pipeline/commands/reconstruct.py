@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.commands.sample import _check_output
 from pipeline.models import open_tokenizer
 from rasterwise.command_line.run import run_command
 from rasterwise.errors import InputError
-from rasterwise.images import (
-    Colour,
-    image_grid,
-    open_image,
-    pil_to_tensor,
-    resized,
-    save_image,
-)
+from rasterwise.images import Colour, image_grid, open_image, pil_to_tensor, resized, save_image
 from rasterwise.models.pretrained import local_folder
+from rasterwise.outputs import claim_image
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,7 @@ class Reconstruct:
         images: Image files.
         size: Resize the shorter side to this and crop the centre square; by default the nearest size
             that the tokenizer takes.
-        output: A .png: each original above its reconstruction.
+        output: A .png name. Each original is above its reconstruction.
         json: Print the report as JSON.
     """
 
@@ -47,7 +41,7 @@ class Reconstruct:
 
 def reconstruct(options: Reconstruct) -> dict[str, Any]:
     """Run ``rasterwise reconstruct``."""
-    _check_output(options.output, image=True)
+    output = claim_image(options.output, inputs=options.images)
     folder = local_folder(options.source)
     tokenizer = open_tokenizer(folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder)
     colour: Colour = "grey" if tokenizer.channels == 1 else "rgb"
@@ -60,7 +54,7 @@ def reconstruct(options: Reconstruct) -> dict[str, Any]:
     tokenizer.grid(*images.shape[1:])
     reconstructions = tokenizer.decode(tokenizer.encode(images))
     mse = (reconstructions.double() - images.double()).square().mean().item()
-    save_image(image_grid(_rows(images, reconstructions), columns=min(8, len(images))), options.output)
+    save_image(image_grid(_rows(images, reconstructions), columns=min(8, len(images))), output)
     return {"output": str(options.output), "images": len(images), "size": size, "mse": mse}
 
 
@@ -69,6 +63,10 @@ def _rows(originals: Tensor, reconstructions: Tensor) -> Tensor:
     return torch.cat([part for pair in pairs for part in pair])
 
 
-def main_reconstruct(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
-    """The command ``rasterwise reconstruct``."""
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command."""
     return run_command(reconstruct, Reconstruct, arguments, program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

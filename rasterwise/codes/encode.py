@@ -28,6 +28,7 @@ from rasterwise.data.dataset import ImageData
 from rasterwise.data.splits import Batch
 from rasterwise.errors import InputError
 from rasterwise.files import clear_leftovers, from_json, read_json, write_json, write_manifest
+from rasterwise.outputs import claim_folder
 from rasterwise.tokenizers.image import ImageTokenizer, encode_reproducibly
 
 SHARD_SIZE = 4096
@@ -144,17 +145,24 @@ def _wait(accelerator: Accelerator | None) -> None:
         accelerator.wait_for_everyone()
 
 
+def claim_codes(folder: Path) -> None:
+    """Raise InputError where no codes are, nor could be written: the folder holds something else, or cannot be made."""
+    if (folder / CODES_NAME).exists():
+        return
+    claim_folder(folder)
+    begun = (folder / UNFINISHED_NAME).exists()
+    if folder.exists() and not begun and any(".pending-" not in path.name for path in folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no codes; name another folder")
+
+
 def _begin(tokenizer: ImageTokenizer, unfinished: _Unfinished, folder: Path) -> None:
     """Prepare the folder, or find in it what was begun there; InputError where it is something else."""
-    if folder.exists() and (
-        not folder.is_dir() or any(".pending-" not in path.name for path in folder.iterdir())
-    ):
-        if (folder / CODES_NAME).exists():
-            _check_key(read_key(folder), unfinished.key, folder)
-            return
-        path = folder / UNFINISHED_NAME
-        if not path.exists():
-            raise InputError(f"{folder} is not empty and holds no codes; name another folder")
+    claim_codes(folder)
+    path = folder / UNFINISHED_NAME
+    if (folder / CODES_NAME).exists():
+        _check_key(read_key(folder), unfinished.key, folder)
+        return
+    if path.exists():
         found: _Unfinished = from_json(_Unfinished, read_json(path), path)
         _check_key(found.key, unfinished.key, folder)
         if found.shard_size != unfinished.shard_size:

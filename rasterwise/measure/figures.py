@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rasterwise.errors import InputError
 from rasterwise.files import new_file
+
+
+def require_matplotlib() -> None:
+    """Raise InputError where matplotlib is not installed; call it before work that a plot ends."""
+    if find_spec("matplotlib") is None:
+        raise InputError("a plot needs matplotlib: pip install 'rasterwise[plots]'")
 
 
 def new_figure(width_inches: float, height_inches: float) -> Any:
@@ -15,10 +22,9 @@ def new_figure(width_inches: float, height_inches: float) -> Any:
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("a plot needs matplotlib: pip install 'rasterwise[plots]'") from None
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 

@@ -16,6 +16,8 @@ from pipeline.compare.report.page import publish
 from rasterwise.command_line.run import USER_ERROR, run_command, split_word
 from rasterwise.data.dataset import open_images
 from rasterwise.errors import InputError
+from rasterwise.measure.figures import require_matplotlib
+from rasterwise.outputs import claim_folder
 from rasterwise.progress import Progress
 
 Options = TypeVar("Options")
@@ -66,6 +68,8 @@ def run_cells(kind: str, cells: Sequence[Cell], options: ComparisonOptions, comm
         options: Of the command.
         command: What was typed.
     """
+    claim_folder(options.output)
+    require_matplotlib()
     open_and_check(cells, options.settings)
     return compare(
         kind,

@@ -15,6 +15,7 @@ from PIL import Image
 from rasterwise.errors import InputError
 from rasterwise.files import clear_leftovers, from_json, member, read_json, remove_folder, write_json
 from rasterwise.images import save_image
+from rasterwise.outputs import claim_folder
 from rasterwise.training.run.metrics_log import METRICS_NAME, append_metrics, rewind_metrics
 
 RUN_NAME = "run.json"
@@ -66,8 +67,7 @@ class RunFolder:
                 process is training.
         """
         content: dict[str, Any] = {"command": command, "config": configuration(config)}
-        if path.exists() and not path.is_dir():
-            raise InputError(f"output {path} is a file, expected a folder or a new name")
+        claim_folder(path)
         if not main:
             return cls(path, main=False)
         lock = _lock(path) if (path / RUN_NAME).exists() else None
