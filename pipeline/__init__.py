@@ -1,4 +1,4 @@
-"""The top floor: tokenizer and model as one object, the command line, and evaluation."""
+"""Tokenizer and model as one object, the command line, evaluation and comparisons."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ __all__ = ["ImagePipeline"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load ImagePipeline, and torch with it, only when it is asked for: the bare command stays quick."""
+    """Load ImagePipeline, and torch with it, when it is first used: the bare command stays quick."""
     if name == "ImagePipeline":
         from pipeline.image_pipeline import ImagePipeline
 

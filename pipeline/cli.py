@@ -1,4 +1,4 @@
-"""The command ``rasterwise``: a table of commands, each loaded only when it is asked for."""
+"""The command ``rasterwise``: a table of commands, each of which is loaded when it is called."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMMANDS = {
     "quickstart": (
         "pipeline.commands.quickstart",
         "main",
-        "train both stages on built-in digits and draw some: start here",
+        "start here: train both stages on built-in digits and draw new ones",
     ),
     "train vqvae": ("stage1_vqvae.train", "main", "train a VQ-VAE on images"),
     "encode": ("pipeline.commands.encode", "main", "encode a dataset to codes with a trained VQ-VAE"),
@@ -27,7 +27,7 @@ COMMANDS = {
     "reconstruct": (
         "pipeline.commands.reconstruct",
         "main",
-        "show what is left of images after the tokenizer",
+        "encode and decode images, to show what the tokenizer keeps",
     ),
     "complete": ("pipeline.commands.complete", "main", "keep a part of images and draw the rest"),
     "evaluate": ("pipeline.commands.evaluate", "main", "measure a VQ-VAE or a pipeline on a test split"),
@@ -35,17 +35,17 @@ COMMANDS = {
     "compare resolution": (
         "pipeline.compare.commands.resolution",
         "main",
-        "pixels against tokens: cost, likelihood and quality as images grow",
+        "compare pixels and tokens: cost, likelihood and quality as images grow",
     ),
     "compare size": (
         "pipeline.compare.commands.size",
         "main",
-        "one model's loss as it grows, with power laws",
+        "compare sizes of one model, with power laws",
     ),
     "compare family": (
         "pipeline.compare.commands.family",
         "main",
-        "all models at one resolution and one budget",
+        "compare all models at one resolution and budget",
     ),
     "probe": (
         "pipeline.commands.probe",
@@ -53,7 +53,7 @@ COMMANDS = {
         "classify images by the features of each layer of an ImageGPT",
     ),
 }
-"""Each command with the module and function that run it, and what it does."""
+"""Module, function and description of each command."""
 
 
 GROUPS = sorted({name.partition(" ")[0] for name in COMMANDS if " " in name})

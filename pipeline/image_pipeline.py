@@ -1,4 +1,4 @@
-"""A tokenizer and an autoregressive model as one object: images to symbols, a likelihood, and images again."""
+"""A tokenizer and an autoregressive model as one object: images to symbols, their likelihood, and images again."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Labels: TypeAlias = int | str | np.integer | Sequence[int | str | np.integer] | 
 
 
 class ImagePipeline:
-    """Encode, model, decode: every model here, on any tokenizer, used alike.
+    """A tokenizer and a model of its symbols: any model works with any tokenizer, in the same way.
 
     Args:
         tokenizer: Turns images into symbols and back.
-        model: The distribution of the symbols, trained on this very tokenizer's.
+        model: The distribution of the symbols, trained on those of this very tokenizer.
 
     Raises:
         InputError: The model was trained on another tokenizer's symbols.
@@ -90,7 +90,7 @@ class ImagePipeline:
         return _as_output(torch.cat(parts), output)
 
     def reconstruct(self, images: Images, output: Output = "pil") -> Any:
-        """What is left of images after the tokenizer: encode, then decode."""
+        """Encode and decode images: what the tokenizer keeps of them."""
         _check_output(output)
         return self.decode(self.encode(images), output)
 
@@ -125,13 +125,13 @@ class ImagePipeline:
 
         Args:
             n: How many.
-            labels: A class for all of them, or n classes: numbers or names. None lets the model choose.
-            sampling: Temperature, top-k, top-p, guidance.
-            seed: Of the noise; the same seed gives the same images. None for a new one.
+            labels: A class for all of them, or n classes, by index or by name. None for unconditional images.
+            sampling: Temperature, top-k, top-p and guidance.
+            seed: Of the noise: the same seed gives the same images. None for a random one.
             batch_size: How many are drawn at once, in each process.
-            parallel: Evaluate the model on all symbols of an image at once until they agree, not on one
-                after another: the same images in fewer evaluations, each of which costs more.
-            accelerator: Its processes share the work; all of them call this, and get all of the images.
+            parallel: Evaluate the model on all symbols of an image at once until they agree, instead of one after
+                another. The images are the same; the evaluations are fewer, and each costs more.
+            accelerator: Its processes share the work. All of them call this and get all images.
             output: "pil", "tensor" or "numpy".
             progress: Called with (images drawn so far, counted by their symbols; images in all).
 
@@ -165,7 +165,7 @@ class ImagePipeline:
         accelerator: Accelerator | None = None,
         progress: Callable[[float, int], None] | None = None,
     ) -> SampledSymbols:
-        """``sample`` before its decoding, and with symbols that are known.
+        """As ``sample``, but returns symbols, and some of them may be known.
 
         Arguments as for ``sample``; ``known`` and ``mask`` as for ``AutoregressiveModel.sample``.
         """
@@ -214,17 +214,17 @@ class ImagePipeline:
     ) -> Any:
         """Keep a region of images and draw the rest.
 
-        A symbol is kept if all its pixels are. Drawing goes in raster order: what is drawn fits the kept
-        region above and to its left, and cannot foresee the one below.
+        A symbol is kept if all of its pixels are. Symbols are drawn in raster order: they fit what is kept above
+        and to the left of them, and do not know what is kept below.
 
         Args:
             images: As for ``encode``.
-            keep: bool ``(H, W)`` or ``(B, H, W)``: true where pixels are kept.
+            keep: bool ``(H, W)`` or ``(B, H, W)``, true where pixels are kept.
             labels: As for ``sample``.
             sampling: As for ``sample``.
             seed: As for ``sample``.
             batch_size: As for ``sample``.
-            paste: Put the original pixels of the kept region back over the decoded image.
+            paste: Put the original pixels of the kept region back into the decoded image.
             output: As for ``sample``.
             progress: As for ``sample``.
 

@@ -27,9 +27,9 @@ class Complete:
 
     Attributes:
         pipeline: A pipeline's folder, a prior's run, or a Hub id.
-        images: Image files, fitted to the model's size.
-        keep: Which side of the images is kept.
-        share: How much of them is kept, from 0 to 1.
+        images: Image files; they are fitted to the model's size.
+        keep: The side of the images that is kept.
+        share: The share of the images that is kept, from 0 to 1.
         n: Completions of each image.
         label: A class by name or index.
         output: A .png name. Each row is an image and its completions.

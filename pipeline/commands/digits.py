@@ -1,4 +1,4 @@
-"""Digits by both stages: the recipes of ``rasterwise quickstart`` and what it does with them."""
+"""Both stages on digits: what ``rasterwise quickstart`` trains, draws and measures."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ def make_digits(output: Path) -> dict[str, Any] | None:
     """Train both stages on digits, draw some and measure them.
 
     Args:
-        output: The folder for everything; stages that are there already are not trained again.
+        output: The folder for everything. Stages that it holds already are not trained again.
 
     Returns:
-        The report, or None where a training was asked to stop.
+        The report, or None where a training was stopped.
     """
     began = time.monotonic()
     stages = vqvae_recipe(output / "vqvae")
     data = open_images(stages.data)
-    with Progress("quickstart") as say:
-        say.line(f"1/4 training a VQ-VAE on {data.train.length} digits")
+    with Progress("quickstart") as progress:
+        progress.line(f"1/4 training a VQ-VAE on {data.train.length} digits")
         stage1 = train_vqvae(stages)
         if stage1.get("stopped"):
             return None
-        say.line(f"2/4 encoding them, and {COPIES} augmented copies of each")
+        progress.line(f"2/4 encoding them, and {COPIES} augmented copies of each")
         vqvae = VQVAE.from_pretrained(stages.output)
         codes = encode_dataset(
-            vqvae, data, output / "codes", copies=COPIES, augmentation=AUGMENTATION, progress=say
+            vqvae, data, output / "codes", copies=COPIES, augmentation=AUGMENTATION, progress=progress
         )
-        say.line("3/4 training a transformer prior on the codes")
+        progress.line("3/4 training a transformer prior on the codes")
         stage2 = train_prior_with_images(prior_recipe(codes.folder, output / "prior"))
         if stage2.get("stopped"):
             return None
-        say.line("4/4 drawing digits, and instruments them with a classifier fitted on real ones")
+        progress.line("4/4 drawing digits, and measuring them with a classifier trained on real ones")
     pipeline = ImagePipeline.from_pretrained(output / "prior")
     measured = evaluate_pipeline(pipeline, data)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Encode a dataset once: ``rasterwise encode``, or ``python -m rasterwise encode`` under torchrun."""
+"""Encode a dataset to codes: ``rasterwise encode``, or ``python -m rasterwise encode`` under torchrun."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from rasterwise.progress import Progress
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode a dataset of images to codes, which a prior is then trained on.
+    """Encode a dataset of images to codes, on which a prior is then trained.
 
-    An encoding that was stopped, or killed, goes on when the same command is given again.
+    The same command goes on with an encoding that was stopped or killed.
 
     Attributes:
         tokenizer: A trained VQ-VAE: its run's folder, its model folder, or a Hub id.
-        output: The codes' folder. Codes of the same images and tokenizer that are there already are kept.
+        output: The codes' folder. Codes of the same images and tokenizer that it holds already are kept.
         data: The images.
         copies: Augmented copies of each training image to encode besides the image itself; for small datasets.
         augmentation: How the copies differ from the image.
         batch_size: Images at once.
-        shard_size: Images in each of the files that are written: what a stop loses at most.
+        shard_size: Images in each file. A stop loses at most this many.
         json: Print the report as JSON.
     """
 
@@ -52,7 +52,7 @@ class Encode:
 def encode(options: Encode) -> dict[str, Any]:
     """Run the command; returns the code dataset's size and statistics."""
     claim_codes(options.output)
-    # A process that is done waits for the slowest one, however long that takes.
+    # A process that is done waits for the slowest one, however long it takes.
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(), kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))]
     )
@@ -73,7 +73,7 @@ def encode(options: Encode) -> dict[str, Any]:
             progress=progress,
             accelerator=accelerator,
         )
-    # Those that were held in memory are left out already; of the others, each lacks a grid, and its copies theirs.
+    # Broken images that were read into memory are counted above. Each other one lacks a grid, and so do its copies.
     broken += data.train.length - codes.train.length // (1 + options.copies)
     broken += data.test.length - codes.test.length
     histogram = sum(

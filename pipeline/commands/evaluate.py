@@ -1,4 +1,4 @@
-"""What a trained VQ-VAE or a pipeline is worth on a test split: ``rasterwise evaluate``."""
+"""Measure a trained VQ-VAE or pipeline on a test split: ``rasterwise evaluate``."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Evaluate:
     Attributes:
         source: A VQ-VAE's or a pipeline's folder, a run's folder, or a Hub id.
         data: The images.
-        samples: Samples drawn for conditional_accuracy, shared out evenly over the classes (0: none).
-        seed: Of the samples and of the classifier that judges them.
+        samples: Samples drawn for conditional_accuracy, as many of each class (0: none).
+        seed: Of the samples and of the classifier.
         batch_size: Images at once.
         json: Print the report as JSON.
     """

@@ -1,4 +1,4 @@
-"""Learning curves of runs as an image: ``rasterwise plot``."""
+"""Plot the learning curves of runs: ``rasterwise plot``."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ COLUMNS = 3
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw the learning curves of one run or of several, from their metrics.jsonl. It needs the extra "plots".
+    """Plot the learning curves of one or more runs, from their metrics.jsonl. It needs the extra "plots".
 
     Attributes:
-        runs: The runs' folders; each is a colour.
-        metric: What to draw, a panel each; by default what both splits have.
+        runs: The runs' folders. Each has its own colour.
+        metric: What to plot, in a panel each. By default the metrics that both splits have.
         output: A .png name.
         json: Print the report as JSON.
     """
@@ -84,7 +84,7 @@ def read_curves(run: Path) -> dict[str, dict[str, Curve]]:
 
 
 def shared_metrics(runs: Sequence[dict[str, dict[str, Curve]]]) -> tuple[str, ...]:
-    """The metrics that both splits have in every run; where there are none, those of the first run's test split."""
+    """The metrics that both splits have in every run, or else those of the first run's test split."""
     first = runs[0]
     test = list(first.get("test", {}))
     shared = [
@@ -96,7 +96,7 @@ def shared_metrics(runs: Sequence[dict[str, dict[str, Curve]]]) -> tuple[str, ..
 
 
 def save_curves(runs: dict[str, dict[str, dict[str, Curve]]], metrics: Sequence[str], path: Path) -> None:
-    """Draw a panel a metric: the train split dashed, the test split whole.
+    """Draw a panel for each metric: dashed lines for the train split, solid ones for the test split.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -105,12 +105,12 @@ def save_curves(runs: dict[str, dict[str, dict[str, Curve]]], metrics: Sequence[
     rows = -(-len(metrics) // columns)
     figure = new_figure(5 * columns, 3.6 * rows)
     for axes, metric in zip(figure.subplots(rows, columns, squeeze=False).flat, metrics, strict=False):
-        for number, (run, splits) in enumerate(runs.items()):
+        for index, (run, splits) in enumerate(runs.items()):
             for split, style in (("train", "--"), ("test", "-")):
                 curve = splits.get(split, {}).get(metric)
                 if curve:
                     label = f"{run}, {split}" if len(runs) > 1 else split
-                    axes.plot(curve.steps, curve.values, style, marker=".", color=f"C{number}", label=label)
+                    axes.plot(curve.steps, curve.values, style, marker=".", color=f"C{index}", label=label)
         axes.set_xlabel("step")
         axes.set_title(metric)
         axes.legend(fontsize="small")

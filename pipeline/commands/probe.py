@@ -1,4 +1,4 @@
-"""What the layers of a trained model know of an image's class: ``rasterwise probe``."""
+"""Classify images by the features of each layer of a trained model: ``rasterwise probe``."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class ProbeCommand:
     Attributes:
         source: A pipeline's folder, a run's folder, or a Hub id.
         data: Labelled images.
-        train_size: Training images, the first of the split (0: all of them).
-        test_size: Test images, the first of the split (0: all of them).
+        train_size: Training images: the first of the split (0: all).
+        test_size: Test images: the first of the split (0: all).
         output: A .png name for a plot of accuracy by layer, which needs the extra "plots". By default no plot.
-        seed: Of the validation images that choose the regularization.
+        seed: Of the choice of validation images, which choose the regularization.
         batch_size: Images at once.
         json: Print the report as JSON.
     """

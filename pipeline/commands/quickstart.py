@@ -17,7 +17,7 @@ class Quickstart:
     """Train both stages on 1,797 real handwritten digits, and draw new ones.
 
     Attributes:
-        output: The folder for everything it makes; run again, it goes on from there or shows the report.
+        output: The folder for everything that it makes. Run again, it goes on, or shows the report.
         force: Delete what is in the folder and start anew.
         json: Print the report as JSON.
     """

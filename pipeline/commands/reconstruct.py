@@ -1,4 +1,4 @@
-"""Show what is left of images after the tokenizer: ``rasterwise reconstruct``."""
+"""Encode and decode images with a tokenizer: ``rasterwise reconstruct``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rasterwise.outputs import claim_image
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Show what is left of images after the tokenizer.
+    """Encode and decode images, to show what the tokenizer keeps of them.
 
     Attributes:
         source: A VQ-VAE's or a pipeline's folder, a run's folder, or a Hub id.
         images: Image files.
-        size: Resize the shorter side to this and crop the centre square; by default the nearest size
-            that the tokenizer takes.
+        size: Resize the shorter side to this and crop the central square. By default the size of the first image,
+            or the nearest one that the tokenizer takes.
         output: A .png name. Each original is above its reconstruction.
         json: Print the report as JSON.
     """

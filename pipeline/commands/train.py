@@ -1,4 +1,4 @@
-"""``rasterwise train prior`` and ``train pixel``: training handed the tokenizer of its codes to draw images with."""
+"""``rasterwise train prior`` and ``train pixel``: they get the tokenizer of their codes, to draw sample images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stage2_prior.train import COMMAND, TrainPrior, train_prior
 
 
 def decode_of(codes: Path) -> Decode:
-    """The decoding of the tokenizer that made the codes in a folder."""
+    """Decode codes with the tokenizer that made those in a folder."""
     key = read_key(codes)
     tokenizer = open_tokenizer(codes / "tokenizer")
     if tokenizer.fingerprint != key.tokenizer:
@@ -31,12 +31,12 @@ def decode_of(codes: Path) -> Decode:
 
 
 def train_prior_with_images(options: TrainPrior) -> dict[str, Any]:
-    """Train a prior with sample images as it goes."""
+    """Train a prior, with sample images on the way."""
     return train_prior(options, decode_of(options.codes))
 
 
 def train_pixel_with_images(options: TrainPixel[Any]) -> dict[str, Any]:
-    """Train a pixel-level model with sample images as it goes, also on codes."""
+    """Train a pixel-level model, with sample images on the way, also on codes."""
     return train_pixel(options, decode_of(options.codes) if options.codes else None)
 
 

@@ -1,4 +1,4 @@
-"""An independent classifier of class-conditional samples: a small network fitted on real images alone."""
+"""A small classifier that is trained on real images alone and then measures class-conditional samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS_AT_LEAST = 800
 EPOCHS = 3
 BATCH_SIZE = 128
 LARGEST_SIDE = 32
-"""Larger images are averaged down to this: classes show at it, and the cost stays bounded."""
+"""Larger images are averaged down to this size: it is enough to tell classes apart, and bounds the cost."""
 
 
 class Classifier(nn.Module):
@@ -34,11 +34,11 @@ class Classifier(nn.Module):
         for outputs in (32, 64, 128):
             layers += [nn.Conv2d(channels, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
             channels = outputs
-            if min(height, width) >= 8:  # down to a map of 4 to 7, which keeps where things are
+            if min(height, width) >= 8:  # down to a map of 4 to 7 a side, which still shows where things are
                 layers += [nn.MaxPool2d(2)]
                 height, width = height // 2, width // 2
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.LazyLinear(classes))
-        self(torch.zeros(2, *shape, dtype=torch.uint8))  # gives the last layer its size
+        self(torch.zeros(2, *shape, dtype=torch.uint8))  # sets the input size of the last layer
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, classes)``."""
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """The likeliest class of each image, int64 ``(B,)`` on the CPU."""
+        """The most probable class of each image, int64 ``(B,)`` on the CPU."""
         device = next(self.parameters()).device
         return torch.cat([self(part.to(device)).argmax(1).cpu() for part in images.split(512)])
 
@@ -59,15 +59,18 @@ def fit_classifier(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Classifier:
-    """Fit a classifier on a training split; it never sees another.
+    """Train a classifier on a training split and on nothing else.
 
     Args:
         split: Images with labels.
         shape: (channels, height, width).
         classes: How many classes there are.
         device: Where to fit it.
-        seed: Of the weights and the data order; the random state outside is left as it was.
+        seed: Of the weights and the data order. The global random state is left as it was.
         progress: Called with (steps done, steps in all).
+
+    Raises:
+        InputError: The dataset has no classes.
     """
     if not classes:
         raise InputError("the dataset has no class labels; a classifier needs them")
@@ -92,7 +95,7 @@ def fit_classifier(
 
 
 def classifier_accuracy(classifier: Classifier, split: Split) -> float:
-    """The share of a split's images that the classifier calls by their label."""
+    """The share of a split's images that are classified as their label says."""
     right = total = 0
     for batch in split.ordered(512):
         assert batch.labels is not None

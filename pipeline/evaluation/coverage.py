@@ -1,4 +1,4 @@
-"""Mode coverage: which classes unconditional samples are of, by a classifier fitted on real images alone."""
+"""Mode coverage: the classes of unconditional samples, by a classifier that was trained on real images alone."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from rasterwise.progress import Progress
 
 @dataclass(frozen=True)
 class Coverage:
-    """Classes of drawn images beside those of the data.
+    """The classes of drawn images, compared with those of the data.
 
     Attributes:
-        drawn: Images called by each class.
+        drawn: How many drawn images were classified as each class.
         data_shares: Each class's share of the training images, by their labels.
-        total_variation: Half the sum of the shares' differences: 0 for equal ones, 1 for disjoint ones.
-        floor: The same of as many held-out real images, or of all where there are fewer, by the same classifier.
-        p_value: Of a chi-square test that the drawn images have the data's shares.
-        missing: Classes that no drawn image was called by.
-        classifier_accuracy: The classifier's on held-out real images.
+        total_variation: Half the sum of the absolute differences of the shares: 0 where they are equal, 1 where they
+            are disjoint.
+        floor: The total variation of as many held-out real images (all of them where there are fewer), by the same
+            classifier.
+        p_value: Of a chi-square test of the hypothesis that the drawn images have the data's shares.
+        missing: How many classes no drawn image was classified as.
+        classifier_accuracy: On held-out real images.
     """
 
     drawn: tuple[int, ...]
@@ -38,7 +40,7 @@ class Coverage:
 
 
 def coverage(classifier: Classifier, data: ImageData, drawn: Tensor) -> Coverage:
-    """Classifier drawn images.
+    """Classify drawn images and compare their classes with the data's.
 
     Args:
         classifier: From ``classifier_of``.
@@ -57,7 +59,7 @@ def coverage(classifier: Classifier, data: ImageData, drawn: Tensor) -> Coverage
     present = shares > 0
     expected = (shares * counts.sum())[present]
     observed = counts[present]
-    # A class that the data lacks is none of the test's; its images are in the total variation.
+    # The test covers the classes that the data has; images of any other count in the total variation alone.
     test = chisquare(observed.numpy() * float(expected.sum() / observed.sum().clamp(min=1)), expected.numpy())
     return Coverage(
         drawn=tuple(int(count) for count in counts),
@@ -71,12 +73,12 @@ def coverage(classifier: Classifier, data: ImageData, drawn: Tensor) -> Coverage
 
 
 def total_variation(counts: Tensor, shares: Tensor) -> float:
-    """Distance of the distribution that counts ``(K,)`` make from shares ``(K,)``."""
+    """Total variation distance between the distribution of counts ``(K,)`` and shares ``(K,)``."""
     return float((counts / counts.sum() - shares).abs().sum() / 2)
 
 
 def label_counts(data: ImageData, classes: int) -> Tensor:
-    """Training images of each class, ``(K,)``."""
+    """The number of training images of each class, int64 ``(K,)``."""
     counts = torch.zeros(classes, dtype=torch.int64)
     for batch in data.train.ordered(1024):
         assert batch.labels is not None
@@ -85,7 +87,7 @@ def label_counts(data: ImageData, classes: int) -> Tensor:
 
 
 def classifier_of(path: Path, data: ImageData, device: torch.device, seed: int) -> Classifier:
-    """The classifier of the data's training split, fitted once for all cells of a comparison and kept in a file."""
+    """A classifier of the training split, which all cells of a comparison share: trained once and kept in a file."""
     classes = len(data.classes)
     if path.exists():
         classifier = Classifier(data.shape, classes)

@@ -14,7 +14,7 @@ CELLS = 4
 ORIENTATIONS = 8
 DIMENSIONS = 32
 LEAST_SCALE = 0.25
-"""Of the mean standard deviation: features that vary less are divided by no less."""
+"""A share of the mean standard deviation: features that vary less are divided by this much."""
 
 SPACE = (
     f"images at {SIDE}×{SIDE} (box filter); on a {CELLS}×{CELLS} grid the histogram of gradient directions "
@@ -25,7 +25,7 @@ SPACE = (
 
 
 def image_features(images: Tensor) -> Tensor:
-    """Features of images, by fixed arithmetic: nothing in them is learned.
+    """Features of images by fixed arithmetic; nothing in them is learned.
 
     Args:
         images: uint8 ``(B, C, H, W)``.
@@ -47,26 +47,26 @@ def image_features(images: Tensor) -> Tensor:
     across = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
     down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
     strength = (across.square() + down.square()).sqrt()
-    # A direction between two bins is shared by both, so that the features change smoothly with the image.
-    place = (torch.atan2(down, across) / (2 * torch.pi)).remainder(1) * ORIENTATIONS
+    # A direction between two bins counts for both in proportion, so that the features change smoothly with the image.
+    direction = (torch.atan2(down, across) / (2 * torch.pi)).remainder(1) * ORIENTATIONS
     bins = torch.arange(ORIENTATIONS, dtype=torch.float64, device=images.device).view(1, -1, 1, 1)
-    apart = (place - bins).remainder(ORIENTATIONS)
+    apart = (direction - bins).remainder(ORIENTATIONS)
     share = (1 - torch.minimum(apart, ORIENTATIONS - apart)).clamp(min=0)
     histograms = F.avg_pool2d(strength * share, SIDE // CELLS)
     means = F.avg_pool2d(small, SIDE // CELLS)
     squares = F.avg_pool2d(small.square(), SIDE // CELLS)
-    # A patch of one colour has a variance of 0, where a root's slope is infinite and rounding goes below 0.
+    # A patch of one colour has variance 0: rounding may take it below 0, and the slope of the root is infinite there.
     deviations = (squares - means.square()).clamp(min=1e-12).sqrt()
     return torch.cat([histograms, means, deviations], 1).flatten(1)
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Standardisation and principal components, fitted once and then applied to all that are compared.
+    """Standardisation and principal components, fitted once and applied to all images that are compared.
 
     Attributes:
-        mean: ``(F,)``.
-        scale: ``(F,)``.
+        mean: ``(F,)``, subtracted first.
+        scale: ``(F,)``, divided by next.
         components: ``(F, D)``, orthonormal columns.
     """
 
@@ -76,10 +76,10 @@ class Projection:
 
     @classmethod
     def fit(cls, features: Tensor, dimensions: int = DIMENSIONS) -> Self:
-        """Fit on features ``(N, F)``, N at least 2; there are at most N − 1 components."""
+        """Fit to features ``(N, F)``, N at least 2, which have at most N − 1 components."""
         mean = features.mean(0)
         deviations = features.std(0)
-        # Where all images are nearly alike, in a corner that is always black say, a hair would count for much.
+        # Where all images are nearly alike, as in a corner that is always black, tiny differences would weigh much.
         scale = deviations.clamp(min=LEAST_SCALE * float(deviations.mean()) + 1e-12)
         _, _, rows = torch.linalg.svd((features - mean) / scale, full_matrices=False)
         return cls(mean, scale, rows[: min(dimensions, len(features) - 1)].T)

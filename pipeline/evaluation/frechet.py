@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of images, each taken for a Gaussian in a feature space."""
+"""The Fréchet distance between two sets of images: their features are compared as two Gaussians."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rasterwise.errors import InputError, NonFiniteError
 
 REFERENCE_IMAGES = 5000
 LEAST_IMAGES = 16
-"""Fewer give no distance worth naming."""
+"""A distance of fewer images is not reported."""
 
 
 def gaussian_frechet(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
@@ -36,7 +36,7 @@ def gaussian_frechet(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covar
             raise NonFiniteError(
                 "the features of the images have infinite or NaN moments: they have no distance"
             )
-    # tr (Σa Σb)^½ by the symmetric root: eigenvalues of Σa^½ Σb Σa^½, which rounding alone takes below 0.
+    # tr (Σa Σb)^½ from the eigenvalues of the symmetric Σa^½ Σb Σa^½. Only rounding makes one of them negative.
     values, vectors = torch.linalg.eigh(covariance_a.double())
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     inner = torch.linalg.eigvalsh(root @ covariance_b.double() @ root).clamp(min=0).sqrt().sum()
@@ -46,7 +46,7 @@ def gaussian_frechet(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covar
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Squared Fréchet distance of two sets of features ``(N, D)`` and ``(M, D)``, as Gaussians.
+    """Squared Fréchet distance between two sets of features ``(N, D)`` and ``(M, D)``, as Gaussians.
 
     Example:
         >>> import torch
@@ -66,10 +66,10 @@ class Distances:
     """How far drawn images are from the training images.
 
     Attributes:
-        drawn: Their Fréchet distance.
-        floor: The same distance of as many held-out real images: what a perfect model would get.
-        images: How many of each were taken: the distance falls with their number, so that only equal numbers
-            compare.
+        drawn: The Fréchet distance of the drawn images.
+        floor: The distance of as many held-out real images: what a perfect model would reach.
+        images: How many of each were taken. The distance falls as their number grows, so that only distances of
+            equally many images compare.
     """
 
     drawn: float
@@ -83,7 +83,7 @@ def distances(reference: Tensor, held_out: Tensor, drawn: Tensor) -> Distances |
     Args:
         reference: Training images, uint8 ``(N, C, H, W)``.
         held_out: Test images.
-        drawn: A model's.
+        drawn: Images that a model drew.
     """
     count = min(len(held_out), len(drawn))
     if count < LEAST_IMAGES:

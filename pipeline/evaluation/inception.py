@@ -1,4 +1,4 @@
-"""Fréchet distances in the features of torchvision's Inception v3, from a weights file that is at hand."""
+"""Fréchet distances in the features of torchvision's Inception v3, whose weights the user brings as a file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def open_inception(path: Path) -> nn.Module:
     """torchvision's inception_v3 up to its 2048 pooled features.
 
     Args:
-        path: Its ImageNet weights as safetensors: nothing here unpickles, so a .pth is converted first, once,
-            with ``safetensors.torch.save_file(torch.load(pth, weights_only=True), path)``.
+        path: Its ImageNet weights as safetensors. Nothing here unpickles: convert a .pth once, with
+            ``safetensors.torch.save_file(torch.load(pth, weights_only=True), path)``.
 
     Raises:
         InputError: The file is absent, or holds other weights.
@@ -29,7 +29,7 @@ def open_inception(path: Path) -> nn.Module:
 
     if path.suffix != ".safetensors":
         raise InputError(
-            f"inception weights {path} are no .safetensors file; convert them, nothing here unpickles"
+            f"inception weights {path} are no .safetensors file; convert them, since nothing here unpickles"
         )
     weights = {
         name: tensor for name, tensor in load_tensors(path).items() if not name.startswith("AuxLogits.")
@@ -56,7 +56,7 @@ def inception_features(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def inception_distances(path: Path, reference: Tensor, held_out: Tensor, drawn: Tensor) -> Distances | None:
-    """As ``frechet.distances``, in Inception's features."""
+    """As ``frechet.distances``, in the features of Inception."""
     count = min(len(held_out), len(drawn))
     if count < LEAST_IMAGES:
         return None

@@ -20,7 +20,7 @@ from rasterwise.symbols.condition import Condition
 from rasterwise.tokenizers.image import ImageTokenizer
 
 INVERSE_L2 = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""What the validation images choose from, for standardised features."""
+"""Regularizations that the validation images choose from; features are standardised."""
 VALIDATION_SHARE = 0.2
 
 
@@ -29,19 +29,19 @@ class LayeredModel(Protocol):
     """A model whose layers can be probed."""
 
     def layer_features(self, symbols: Tensor, condition: Condition | None = None) -> list[Tensor]:
-        """int64 symbols ``(B, C, H, W)`` to one ``(B, D)`` a layer; layer 0 are the embeddings."""
+        """int64 symbols ``(B, C, H, W)`` to one ``(B, D)`` a layer; layer 0 is the embeddings."""
         ...
 
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """How well one kind of features told the classes apart.
+    """How well one kind of features tells the classes apart.
 
     Attributes:
         features: "raw pixels" or "layer l".
-        accuracy: Share of the test images classified rightly.
-        standard_error: Of the accuracy, for the number of test images.
-        validation_accuracy: Share of the validation images classified rightly before the last fit.
+        accuracy: Share of the test images that are classified correctly.
+        standard_error: Of the accuracy, by the number of test images.
+        validation_accuracy: Share of the validation images that are classified correctly, before the last fit.
         inverse_l2: The regularization that was chosen (scikit-learn's C: smaller is stronger).
     """
 
@@ -59,7 +59,7 @@ class LinearProbeReport:
     Attributes:
         layers: From the embeddings to the head's input.
         pixels: The same probe of the images themselves.
-        train_size: Training images, those that chose the regularization included.
+        train_size: Training images, including those that chose the regularization.
         test_size: Test images.
     """
 
@@ -70,11 +70,11 @@ class LinearProbeReport:
 
     @property
     def best_layer(self) -> int:
-        """The layer that the validation images put first: the test images choose nothing."""
+        """The layer with the highest validation accuracy; the test images choose nothing."""
         return max(range(len(self.layers)), key=lambda layer: self.layers[layer].validation_accuracy)
 
     def table(self) -> str:
-        """A Markdown table, a row for raw pixels and one a layer."""
+        """A Markdown table: a row for raw pixels and one for each layer."""
         lines = [
             f"{self.train_size:,} training images, {self.test_size:,} test images",
             "",
@@ -125,16 +125,16 @@ def probe_layers(
 ) -> LinearProbeReport:
     """Fit a logistic regression on the features of each layer, and on raw pixels, and score them.
 
-    Features are standardised. One training image in five chooses the regularization, which is then fitted
-    on all training images; nothing is fitted or chosen on test images. The model is told no class.
+    Features are standardised. One training image in five chooses the regularization, and the probe is then fitted
+    to all training images. Nothing is fitted to or chosen by test images. The model is unconditional.
 
     Args:
-        model: Any model that offers ``layer_features``.
-        tokenizer: Makes its symbols.
+        model: A model with ``layer_features``.
+        tokenizer: Of the model's symbols.
         train: Labelled uint8 images.
         test: Labelled uint8 images.
         inverse_l2: Regularizations to choose from.
-        seed: Chooses the validation images, and the noise of a tokenizer that draws.
+        seed: Of the choice of validation images, and of the noise of a tokenizer that draws.
         batch_size: Images that go through the model at once.
         progress: Called with (images through the model so far, images in all).
 
@@ -195,23 +195,23 @@ class Probe:
     inverse_l2: float
 
     def accuracy(self, features: np.ndarray, labels: np.ndarray) -> float:
-        """Share of rows ``(N, D)`` whose label ``(N,)`` the classifier tells."""
+        """Share of rows ``(N, D)`` that the classifier gives their label ``(N,)``."""
         return float((self.classifier.predict(features) == labels).mean())  # type: ignore[attr-defined]
 
 
 def fit_probe(
     features: np.ndarray, labels: np.ndarray, *, inverse_l2: Sequence[float] = INVERSE_L2, seed: int = 0
 ) -> Probe:
-    """Fit one classifier on training rows; one row in five chooses the regularization.
+    """Fit one classifier to training rows; one row in five chooses the regularization.
 
     Args:
         features: Float ``(N, D)``.
         labels: Integers ``(N,)``.
-        inverse_l2: Regularizations to choose from; of equally good ones the strongest is taken.
-        seed: Chooses the validation rows.
+        inverse_l2: Regularizations to choose from. Of equally good ones the strongest is taken.
+        seed: Of the choice of validation rows.
 
     Raises:
-        InputError: The rows are too few, or those that are fitted first are of one class.
+        InputError: There are too few rows, or those that are fitted first have one class.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -224,7 +224,7 @@ def fit_probe(
     validation, fitted = order[:held_out], order[held_out:]
     if len(np.unique(labels[fitted])) < 2:
         raise InputError(
-            f"{len(fitted)} training images are left beside {held_out} for validation, and they have fewer "
+            f"{len(fitted)} training images are left besides {held_out} for validation, and they have fewer "
             "than 2 classes; give more images"
         )
 

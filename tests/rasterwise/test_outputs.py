@@ -12,7 +12,7 @@ import torch
 
 from rasterwise.errors import InputError
 from rasterwise.outputs import UNFINISHED, claim_folder, claim_image, claim_images, save_images
-from tests.rasterwise.test_files import killed
+from tests.rasterwise.files.test_whole import killed
 
 IMAGES = torch.randint(256, (3, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 CLAIMS: dict[str, Callable[[Path], Path]] = {

@@ -1,4 +1,4 @@
-"""What the commands that compare have in common: checks before anything is trained, presets, the run."""
+"""What the comparison commands share: checks before anything is trained, presets, and the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Options = TypeVar("Options")
 
 
 def open_and_check(cells: Sequence[Cell], settings: Settings) -> None:
-    """Before anything is trained, InputError for what could not be: settings, images, models, resolutions."""
+    """Check settings, images, models and resolutions before anything is trained; InputError for what cannot be."""
     settings.check()
     if not settings.data.dataset:
         raise InputError("this preset takes its images from --dataset; name a folder or a Hugging Face id")
@@ -44,7 +44,7 @@ def open_and_check(cells: Sequence[Cell], settings: Settings) -> None:
 
 
 class ComparisonOptions(Protocol):
-    """What the options of every comparison have."""
+    """The options that every comparison has."""
 
     @property
     def settings(self) -> Settings: ...
@@ -63,10 +63,10 @@ def run_cells(kind: str, cells: Sequence[Cell], options: ComparisonOptions, comm
     """Check what is asked for, and compare; returns the report.
 
     Args:
-        kind: Which comparison.
-        cells: That are wanted.
+        kind: "resolution", "size" or "family".
+        cells: What is compared.
         options: Of the command.
-        command: What was typed.
+        command: The command line, which the page shows.
     """
     claim_folder(options.output)
     require_matplotlib()
@@ -93,8 +93,8 @@ def comparison_main(
     """Run a comparison's command, from a preset where one is named; returns the exit status.
 
     Args:
-        work: Takes the options and ``command``, what was typed.
-        options_class: Of the command.
+        work: Called with the options and ``command``, the command line.
+        options_class: The command's options.
         presets: Its presets by name.
         arguments: By default the process's.
         program: The command's name.

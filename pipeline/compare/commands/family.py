@@ -1,4 +1,4 @@
-"""All families alike: ``rasterwise compare family``."""
+"""All families at one resolution and budget: ``rasterwise compare family``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pipeline.compare.plan.settings import Cell, Settings
 class CompareFamily:
     """Train all families at one resolution under one budget.
 
-    Where the dataset has classes, unconditional samples are judged for mode coverage by a classifier fitted on
-    the training images, and ImageGPT gets the linear probe.
+    Where the dataset has classes, a classifier that was trained on the training images measures the mode coverage of
+    unconditional samples, and ImageGPT gets the linear probe.
 
     Attributes:
         models: As for ``rasterwise compare resolution``.
         resolution: Pixels a side.
         settings: Of all cells.
         output: The comparison's folder.
-        retry: Do cells again that failed or did not fit.
+        retry: Do failed cells again, and those that did not fit.
         force: Delete the comparison that is in the folder and start anew.
         json: Print the report as JSON.
     """

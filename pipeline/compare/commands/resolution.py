@@ -18,10 +18,10 @@ from pipeline.compare.plan.settings import Cell, Settings
 class CompareResolution:
     """Train and measure models at several resolutions of the same images under the same budget.
 
-    Every model at every resolution is a cell, in a process of its own. The page index.html, comparison.csv,
-    comparison.json and the PNGs are written after each; the same command again goes on, and models or
-    resolutions may be added. --preset quick is digits, in 10 minutes on 2 cores; emoji and photos take
-    --dataset.
+    Every model at every resolution is a cell and has a process of its own. The page index.html, comparison.csv,
+    comparison.json and the plots are written after each cell. The same command again goes on, and models or
+    resolutions may be added. --preset quick takes the built-in digits and 10 minutes on 2 cores; --preset emoji and
+    --preset photos need --dataset.
 
     Attributes:
         models: pixelcnn, gated-pixelcnn, pixelcnn-pp (or pixelcnn++), row-lstm, diagonal-bilstm, image-gpt,
@@ -29,7 +29,7 @@ class CompareResolution:
         resolutions: Pixels a side; images are resized by --resample.
         settings: Of all cells.
         output: The comparison's folder.
-        retry: Do cells again that failed or did not fit.
+        retry: Do failed cells again, and those that did not fit.
         force: Delete the comparison that is in the folder and start anew.
         json: Print the report as JSON.
     """

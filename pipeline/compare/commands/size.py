@@ -1,4 +1,4 @@
-"""One family as it grows: ``rasterwise compare size``."""
+"""One family at several sizes: ``rasterwise compare size``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pipeline.compare.plan.settings import Cell, Settings, Size
 
 @dataclass(frozen=True)
 class CompareSize:
-    """Train one family at several sizes, and fit power laws to its loss over parameters and training FLOPs.
+    """Train one family at several sizes, and fit power laws of its loss in parameters and in training FLOPs.
 
     Attributes:
         model: As for ``rasterwise compare resolution``. A two-stage model's prior grows; its VQ-VAE does not.
         resolution: Pixels a side.
         sizes: WIDTHxDEPTH of each. Three or more give the power laws a confidence band.
-        settings: Of all cells. With a budget of steps all sizes see the same images.
+        settings: Of all cells. With a budget of steps, all sizes are trained on the same images.
         output: The comparison's folder.
-        retry: Do cells again that failed or did not fit.
+        retry: Do failed cells again, and those that did not fit.
         force: Delete the comparison that is in the folder and start anew.
         json: Print the report as JSON.
     """

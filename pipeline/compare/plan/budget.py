@@ -19,11 +19,11 @@ class OverBudgetError(RuntimeError):
 
 @dataclass(frozen=True)
 class Budget:
-    """A training budget; evaluation is no part of it.
+    """What training may cost; evaluation does not count.
 
     Attributes:
-        amount: How much.
-        unit: Of what.
+        amount: How many of the unit.
+        unit: What is counted.
 
     Example:
         >>> Budget.parse("10m"), Budget.parse("500steps").half
@@ -38,7 +38,7 @@ class Budget:
         """The budget that a flag gives.
 
         Raises:
-            InputError: It is none, or nothing.
+            InputError: The text is no budget, or one of nothing.
         """
         found = PATTERN.fullmatch(text.strip())
         unit = found["unit"] if found else ""
@@ -53,18 +53,18 @@ class Budget:
 
     @property
     def half(self) -> Budget:
-        """What each of two stages gets; of an odd number of steps, a step less in all."""
+        """What each of two stages gets. Of an odd number of steps, one is left over."""
         return replace(self, amount=self.amount // 2 if self.unit == "steps" else self.amount / 2)
 
     def steps(self, *, step_seconds: float, flops_a_step: int) -> int:
         """How many training steps fit.
 
         Args:
-            step_seconds: Of one step on this machine; what a time is turned into steps by.
+            step_seconds: What one step takes on this machine.
             flops_a_step: Forward and backward.
 
         Raises:
-            OverBudgetError: None does.
+            OverBudgetError: Not even one fits.
         """
         cost = {"seconds": step_seconds, "steps": 1.0, "flops": float(flops_a_step)}[self.unit]
         count = int(self.amount / cost)

@@ -1,4 +1,4 @@
-"""The models that are compared, each by its name, and what they are at a resolution and a size."""
+"""The families of models that are compared, and the configuration of each at a resolution and a size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Symbols = Literal["subpixels", "palette", "codes"]
 CODE_ROWS = 8
 COLOURS = 512
 GREYS = 16
-"""A palette's colours, and its greys: of 256 there is nothing to choose, and digits have 17."""
+"""Colours of a palette, and greys of a grey one: all 256 would leave nothing to choose, and digits have 17."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Family:
     """A family of models.
 
     Attributes:
-        title: What a table calls it.
+        title: Its name in tables and plots.
         symbols: What it models: 256 levels a subpixel, palette colours, or the codes of a VQ-VAE.
-        size: Where no other is asked for: the same at every resolution.
-        config: Grid and size to the model's configuration.
-        learning_rate: At its highest.
+        size: The default, the same at every resolution.
+        config: The model's configuration of a grid and a size.
+        learning_rate: The highest of its schedule.
     """
 
     title: str
@@ -58,7 +58,7 @@ def _gated_pixelcnn(grid: Grid, size: Size) -> GatedPixelCNNConfig:
 
 
 def _pixelcnn_pp(grid: Grid, size: Size) -> PixelCNNPPConfig:
-    # A map of one site sees nothing above or left of it, and gains cannot start from what does not vary.
+    # A 1×1 map sees nothing above or left of it, and data-dependent gains cannot start from what does not vary.
     resolutions = max(1, min(3, min(grid.height, grid.width).bit_length() - 1))
     return PixelCNNPPConfig(
         grid=grid,
@@ -100,7 +100,7 @@ def _gated_prior(grid: Grid, size: Size) -> GatedPixelCNNConfig:
 
 
 def _heads(width: int) -> int:
-    """Heads of 32 features, as far as the width allows whole ones of an even number."""
+    """Heads of about 32 features, an even number that divides the width."""
     heads = max(1, width // 32)
     while width % (2 * heads):
         heads -= 1
@@ -131,7 +131,7 @@ def family_named(name: str) -> str:
 
 
 def vqvae_config(channels: int, resolution: int) -> VQVAEConfig:
-    """The VQ-VAE of a resolution: the least factor that leaves at most 8×8 codes, or 16, the largest.
+    """The VQ-VAE of a resolution: the smallest factor that leaves at most 8×8 codes, or else the largest, 16.
 
     So the code grid is 8×8 from 16 to 128 pixels a side, and 16×16 at 256.
     """
@@ -179,7 +179,7 @@ def symbol_grid(cell: Cell, channels: int) -> Grid:
 
 
 def check_cell(cell: Cell, channels: int) -> None:
-    """Raise InputError unless the cell's model can be built for images of so many channels."""
+    """Raise InputError unless the cell's model can be built for images with this many channels."""
     grid = symbol_grid(cell, channels)
     try:
         FAMILIES[cell.family].config(grid, cell.size)
@@ -190,19 +190,16 @@ def check_cell(cell: Cell, channels: int) -> None:
 
 
 def batch_size(symbols: Symbols, resolution: int) -> int:
-    """Images a training step: fewer where they are large, since a pixel model holds 256 logits a subpixel.
-
-    A VQ-VAE and the models of codes keep theirs (but for 16 above 64 pixels a side, in the VQ-VAE).
-    """
+    """Images a training step. A pixel-level model takes fewer large ones, since it holds 256 logits a subpixel."""
     if symbols == "codes":
         return 32 if resolution <= 64 else 16
     return max(2, min(32, 32 * 32**2 // resolution**2))
 
 
 PRIOR_BATCH = 64
-"""Code grids a training step of the second stage."""
+"""Code grids in a training step of the second stage."""
 
 
 def score_batch(resolution: int) -> int:
-    """Images scored at once, by the same reasoning, where nothing is kept for a backward pass."""
+    """Images scored at once: fewer where they are large. Nothing is kept for a backward pass."""
     return max(1, min(16, 16 * 64**2 // resolution**2))

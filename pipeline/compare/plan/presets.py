@@ -1,4 +1,4 @@
-"""Settings worth repeating: what ``--preset`` starts from, and other flags change."""
+"""Settings that ``--preset`` starts from; other flags change them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.config import DataConfig
 
 QUICK = Settings(budget="20s", samples=256, sample_batch=64, sample_limit="30s")
-"""Digits, which are built in."""
+"""The built-in digits."""
 
 EMOJI = Settings(
     data=DataConfig(dataset="", resample="box"),
     augmentation=Augmentation(flip=True, shift=0.06, scale=0.1, rotate=8, fill=255),
 )
-"""Images on white, of any dataset."""
+"""Any dataset of objects on white."""
 
 PHOTOS = Settings(
     data=DataConfig(dataset="", resample="box"),
     augmentation=Augmentation(flip=True, crop=2),
 )
-"""Photographs, of any dataset."""
+"""Any dataset of photographs."""

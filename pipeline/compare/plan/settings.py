@@ -34,7 +34,7 @@ class Size:
         """WIDTHxDEPTH; InputError for anything else."""
         found = re.fullmatch(r"([1-9]\d*)[x×]([1-9]\d*)", text)
         if not found:
-            raise InputError(f"size is {text!r}, expected WIDTHxDEPTH, 64x4 say")
+            raise InputError(f"size is {text!r}, expected WIDTHxDEPTH, such as 64x4")
         return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:
@@ -57,12 +57,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The name of its folder."""
         return f"{self.family}-{self.resolution}-{self.size}"
 
     @classmethod
     def named(cls, name: str) -> Cell:
-        """The cell of a folder's name."""
+        """The cell whose folder has a name."""
         family, resolution, size = name.rsplit("-", 2)
         return cls(family, int(resolution), Size.parse(size))
 
@@ -74,24 +74,24 @@ class Settings:
     Attributes:
         data: The images; their size is each cell's resolution.
         augmentation: How training images are changed at random.
-        copies: Augmented copies of each training image that the two-stage models' codes are made of, beside
-            the image itself; only with an augmentation.
-        budget: Of each cell's training: 90s, 10m, 1h, 500steps or 2e15flops. Two-stage models give half of it
-            to each stage. A time becomes the number of steps that fit it, timed at the start of each cell;
-            evaluation and sampling come on top.
+        copies: Augmented copies of each training image that are encoded for two-stage models, besides the image
+            itself. Used only with an augmentation.
+        budget: Of each cell's training: 90s, 10m, 1h, 500steps or 2e15flops. A two-stage model gives half of it
+            to each stage. A time becomes the number of steps that fit into it, by a timing at the start of each
+            cell. Evaluation and sampling come on top.
         precision: fp32, or autocast to bf16.
-        seed: Of weights, data order, noise and judges.
+        seed: Of weights, data order, noise and classifiers.
         samples: Images drawn by each model.
         sample_batch: Images drawn at once.
-        sample_limit: What the sampling of a cell may take at most: 90s, 10m, 1h. Where it does not suffice,
-            fewer images are drawn; where it does not for one batch, its time is extrapolated, and said to be.
-        naive_sites: Sites of the naive sampler that are timed; its time is extrapolated from them.
-        parallel: Images drawn by exact fixed-point iteration to count its network evaluations (0: none).
+        sample_limit: The time that sampling may take in each cell: 90s, 10m, 1h. Where it is too short, fewer
+            images are drawn. Where it is too short for one batch, the time is extrapolated and marked as such.
+        naive_sites: Symbols of the naive sampler that are timed; its time is extrapolated from them.
+        parallel: Images drawn by fixed-point decoding, to count its network evaluations (0: none).
         test_images: Test images that are scored, the first of the split (0: all).
-        threads: CPU threads of torch in a cell; 0 for torch's own choice.
-        memory_gib: What a cell may take; 0 for nine tenths of what is free as it begins.
-        inception: A file of torchvision's Inception v3 weights as safetensors: with it the Fréchet distance is
-            also given in that network's features.
+        threads: CPU threads of torch in a cell (0: torch's own choice).
+        memory_gib: What a cell may take (0: nine tenths of what is free when it begins).
+        inception: A file of torchvision's Inception v3 weights as safetensors. With it the Fréchet distance is also
+            given in that network's features.
         device: auto takes a GPU where there is one.
     """
 
@@ -137,5 +137,5 @@ class Settings:
 
     @property
     def sample_seconds(self) -> float:
-        """The sampling's limit in seconds."""
+        """``sample_limit`` in seconds."""
         return Budget.parse(self.sample_limit).amount

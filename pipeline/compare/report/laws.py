@@ -1,4 +1,4 @@
-"""The laws that a comparison's cells show together: growth with resolution, and loss over size."""
+"""What the cells of a comparison show together: growth of cost with resolution, and loss by size."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ GROWING = {
     "score_seconds_an_image": "score s",
     "flops_an_image": "FLOPs to score",
 }
-"""Figures whose growth with the pixels a side is told, and their headings."""
+"""Figures whose growth with resolution is reported, and their headings."""
 
 SCALING_COSTS = {"parameters": "parameters", "training_flops": "training FLOPs"}
-"""What loss is fitted over."""
+"""What the loss is fitted against."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Growth:
-    """How a family's costs grow.
+    """How the costs of a family grow with resolution.
 
     Attributes:
-        family: Which.
-        resolutions: That are done.
-        exponents: Of each figure in ``GROWING``: the least-squares slope over the pixels a side.
+        family: Its name in ``FAMILIES``.
+        resolutions: Of its finished cells.
+        exponents: By figure in ``GROWING``: the least-squares slope over the pixels a side, on logarithmic axes.
     """
 
     family: str
@@ -38,7 +38,7 @@ class Growth:
 
 
 def growth_of(rows: Sequence[Row]) -> list[Growth]:
-    """Of every family that is done at two resolutions or more."""
+    """The growth of every family that has finished cells at two resolutions or more."""
     found = []
     for family in dict.fromkeys(row.cell.family for row in rows):
         own = [row for row in rows if row.cell.family == family]
@@ -51,7 +51,7 @@ def growth_of(rows: Sequence[Row]) -> list[Growth]:
 
 
 def loss_of(rows: Sequence[Row]) -> tuple[str, str]:
-    """The likelihood that one family's sizes are compared by, and its unit."""
+    """The figure by which the sizes of one family are compared, and its unit."""
     for name, label in (("bits_per_dim", "bits/dim"), ("nats_per_palette_colour", "nats a palette colour")):
         if rows[0].figures.get(name) is not None:
             return name, label
@@ -59,7 +59,7 @@ def loss_of(rows: Sequence[Row]) -> tuple[str, str]:
 
 
 def laws_as_json(comparison: Comparison) -> dict[str, Any]:
-    """What follows from the cells together, by its kind of comparison."""
+    """Growth exponents or power laws, as the kind of comparison asks for."""
     rows = comparison.finished
     if comparison.kind == "resolution":
         return {"growth": [dataclasses.asdict(growth) for growth in growth_of(rows)]}

@@ -1,4 +1,4 @@
-"""The page of a comparison: one HTML file that needs nothing but itself, and the same as CSV, JSON and PNG."""
+"""The page of a comparison as one self-contained HTML file, and the same content as CSV, JSON and PNG."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def publish(comparison: Comparison, output: Path) -> None:
     """Write ``index.html``, ``comparison.csv``, ``comparison.json``, ``plots/`` and ``samples/``.
 
     Args:
-        comparison: With whatever cells are done.
+        comparison: Any number of its cells may be finished.
         output: The comparison's folder.
     """
     for row in comparison.finished:
@@ -65,8 +65,8 @@ def page(comparison: Comparison, plots: Sequence[tuple[str, Path]]) -> str:
     """The HTML.
 
     Args:
-        comparison: What is shown.
-        plots: Captions and files, which are taken into the page.
+        comparison: What the page shows.
+        plots: Captions and image files; the page holds a copy of each.
     """
     title = HEADINGS[comparison.kind]
     parts = [
@@ -85,12 +85,12 @@ def page(comparison: Comparison, plots: Sequence[tuple[str, Path]]) -> str:
         parts.append(_exponents(comparison))
     parts += [_table(comparison, table) for table in tables_of(comparison)]
     parts += [
-        _grids(comparison, "Samples", SAMPLES_NAME, "Unconditional, temperature 1, not chosen."),
+        _grids(comparison, "Samples", SAMPLES_NAME, "Unconditional, at temperature 1, not selected."),
         _grids(
             comparison,
             "Reconstructions",
             RECONSTRUCTIONS_NAME,
-            "Test images above, what the tokenizer keeps of them below. Models of subpixels lose nothing.",
+            "Test images and, below them, what the tokenizer keeps of them. Models of subpixels lose nothing.",
         ),
         "</body></html>",
     ]
@@ -100,14 +100,14 @@ def page(comparison: Comparison, plots: Sequence[tuple[str, Path]]) -> str:
 HEADINGS = {
     "resolution": "Autoregressive image models as resolution grows",
     "size": "An autoregressive image model as it grows",
-    "family": "Families of autoregressive image models, alike in data and budget",
+    "family": "Families of autoregressive image models, trained on the same data with the same budget",
 }
 
 
 SIZES = {
     "resolution": "A model has the same width and depth at every resolution.",
     "size": "Sizes are width × depth.",
-    "family": "Each family has its own modest size, which the table of training tells.",
+    "family": "Each family has its own modest size, shown in the table of training.",
 }
 
 
@@ -119,7 +119,7 @@ def _introduction(comparison: Comparison) -> str:
     extra = "; Inception: torchvision's v3, ImageNet weights" if settings.inception else ""
     lines = [
         f"<p>Each model was trained on <code>{escape(settings.data.dataset)}</code> for {escape(settings.budget)} "
-        f"({settings.precision}, seed {settings.seed}), the same for all. {SIZES[comparison.kind]} {done} of "
+        f"({settings.precision}, seed {settings.seed}). {SIZES[comparison.kind]} {done} of "
         f"{total} cells are done.</p>",
         f"<p class=note>Last command: <code>{escape(comparison.command)}</code><br>"
         f"Machine: {escape(str(device))}, {machine['cpu_cores_usable']} cores, "
@@ -131,7 +131,7 @@ def _introduction(comparison: Comparison) -> str:
 
 
 def _exponents(comparison: Comparison) -> str:
-    """Growth exponents as a table: least-squares slopes over the resolutions."""
+    """A table of growth exponents."""
     found = growth_of(comparison.finished)
     if not found:
         return ""
@@ -143,8 +143,8 @@ def _exponents(comparison: Comparison) -> str:
         lines.append(f"<tr><td>{title}</td><td>{shown}</td>{cells}</tr>")
     heads = "".join(f"<th>{escape(label)}</th>" for label in GROWING.values())
     return (
-        "<h2>Growth exponents</h2><p class=note>The slope e of cost = c · r<sup>e</sup> over the pixels a side r, by "
-        "least squares on logarithmic axes: 2 is growth with the pixels.</p>"
+        "<h2>Growth exponents</h2><p class=note>The exponent e of cost = c · r<sup>e</sup>, where r is the pixels a "
+        "side: a least-squares slope on logarithmic axes. 2 means growth in proportion to the number of pixels.</p>"
         f"<div class=scroll><table><thead><tr><th>model</th><th>at</th>{heads}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
@@ -177,7 +177,7 @@ def _lacking(row: Row) -> str:
 
 
 def _grids(comparison: Comparison, title: str, name: str, note: str) -> str:
-    """Images side by side: a row a model, a column a resolution."""
+    """Grids of images: a row for each model, a column for each resolution."""
     if not any((row.folder / name).exists() for row in comparison.finished):
         return ""
     by_title: dict[str, dict[int, Row]] = {}
@@ -210,14 +210,14 @@ def _grid(row: Row | None, name: str) -> str:
 
 
 def _image(path: Path, text: str, width: int | None = None) -> str:
-    """An image whose bytes are in the page itself; its width in CSS pixels."""
+    """An image whose bytes are in the page itself. The width is in CSS pixels."""
     encoded = base64.b64encode(path.read_bytes()).decode("ascii")
     wide = f' width="{width}"' if width else ""
     return f'<img alt="{escape(text)}"{wide} src="data:image/png;base64,{encoded}">'
 
 
 def _write(path: Path, text: str) -> None:
-    """Whoever reads it meanwhile finds a whole one."""
+    """Write a file; one who reads it meanwhile finds the old one or the new one."""
     with new_file(path) as pending:
         pending.write_text(text, encoding="utf-8")
 

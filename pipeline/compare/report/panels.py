@@ -1,4 +1,4 @@
-"""What the plots of a comparison are drawn with: a family's colour, lines with names at their ends, plain numbers."""
+"""What plots are drawn with: each family's colour, lines with their names at the ends, and plain numbers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ COLOURS = ("#8d5a97", "#d1495b", "#3a7d44", "#6b4226", "#2a9d8f", "#c77d0a", "#1
 MARKERS = "osD^vPX*"
 BLUE, RED, GREY = "#1b6ca8", "#d1495b", "#6b7280"
 LABEL_GAP = 0.062
-"""Least distance between labels at the end of lines, as a share of the panel's height."""
+"""The least distance between labels at the ends of lines, as a share of the panel's height."""
 
 Figure = str
 """The name of a figure in a cell's result."""
 
 End = tuple[float, float, str, str]
-"""Of a line: x and y of its last point, its label and its colour."""
+"""x and y of a line's last point, its label and its colour."""
 
 
 def growth_panel(
@@ -33,20 +33,20 @@ def growth_panel(
     exponents: bool = True,
     scale: float = 1.0,
 ) -> list[End]:
-    """A line a family against resolution.
+    """Draw a figure against resolution, one line for each family.
 
     Args:
         axes: To draw in.
         rows: Finished.
         name: Of the figure.
-        hollow: The figure that says whether a point is extrapolated.
-        dashed: Draw lines dashed.
-        logarithmic: Both axes; else only that of resolutions.
-        exponents: Whether the labels tell them.
-        scale: The figure is multiplied by it.
+        hollow: The name of a figure that says whether a point is extrapolated; such a point is hollow.
+        dashed: Whether lines are dashed.
+        logarithmic: Whether the figure has a logarithmic axis; resolutions always have.
+        exponents: Whether labels show growth exponents.
+        scale: What the figure is multiplied by.
 
     Returns:
-        The lines' ends, to be labelled once the axes have their limits.
+        The ends of the lines, to be labelled once the axes have their limits.
     """
     by_family = by_family_of([row for row in rows if row.figures.get(name) is not None])
     ends: list[End] = []
@@ -74,24 +74,25 @@ def growth_panel(
 
 
 def label_ends(axes: Any, ends: Sequence[End]) -> None:
-    """Write each line's name right of the panel at its last point's height, apart from one another."""
-    places: list[tuple[float, str, str]] = []
+    """Write the name of each line to the right of the panel, at the height of its last point; no two overlap."""
+    labels: list[tuple[float, str, str]] = []
     to_panel = axes.transAxes.inverted()
     for x, y, text, colour in ends:
-        places.append((float(to_panel.transform(axes.transData.transform((x, y)))[1]), text, colour))
-    places.sort(key=lambda place: place[0])
-    heights = [place[0] for place in places]
+        labels.append((float(to_panel.transform(axes.transData.transform((x, y)))[1]), text, colour))
+    labels.sort(key=lambda label: label[0])
+    heights = [label[0] for label in labels]
     for index in range(1, len(heights)):
         heights[index] = max(heights[index], heights[index - 1] + LABEL_GAP)
     highest = 1.0
-    for index in reversed(range(len(heights))):  # those that were pushed out at the top push others down
+    for index in reversed(range(len(heights))):  # labels above the top move down, and push others down
         heights[index] = min(heights[index], highest)
         highest = heights[index] - LABEL_GAP
-    for height, (_, text, colour) in zip(heights, places, strict=True):
+    for height, (_, text, colour) in zip(heights, labels, strict=True):
         axes.annotate(text, (1.02, height), xycoords="axes fraction", va="center", fontsize=9, color=colour)
 
 
 def by_family_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by their family, in order."""
     families: dict[str, list[Row]] = {}
     for row in rows:
         families.setdefault(row.cell.family, []).append(row)
@@ -99,17 +100,17 @@ def by_family_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def style_of(family: str) -> dict[str, Any]:
-    """A family's own colour and marker, the same in every plot of every comparison."""
-    number = list(FAMILIES).index(family)
+    """The colour and marker of a family, the same in every plot of every comparison."""
+    index = list(FAMILIES).index(family)
     return {
-        "color": COLOURS[number % len(COLOURS)],
-        "marker": MARKERS[number % len(MARKERS)],
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
         "markersize": 5,
     }
 
 
 def plain_ticks(axis: Any, shown: Callable[[float], str] | None = None) -> None:
-    """Numbers in place of powers of ten on a logarithmic axis, and more of them where it spans little."""
+    """Show plain numbers instead of powers of ten on a logarithmic axis, and more of them where its span is small."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
@@ -123,6 +124,7 @@ def plain_ticks(axis: Any, shown: Callable[[float], str] | None = None) -> None:
 
 
 def tidy(axes: Any) -> None:
+    """A light grid, and no frame above and to the right."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, which="major", color="#e5e7eb", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""Plots of a comparison: costs and quality, a line or a point a family, labelled where they are."""
+"""Plots of a comparison: cost and quality, with a labelled line or point for each family."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DPI = 144
 
 
 def plot_all(comparison: Comparison, folder: Path) -> list[tuple[str, Path]]:
-    """Draw what the finished cells allow.
+    """Draw the plots that the finished cells allow.
 
     Returns:
         Captions and files, in order.
@@ -50,12 +50,12 @@ def plot_all(comparison: Comparison, folder: Path) -> list[tuple[str, Path]]:
 
 
 def sampling_plot(rows: Sequence[Row]) -> Any:
-    """Seconds to sample an image against resolution: cached, and naive."""
+    """Seconds to sample an image against resolution, cached and naive."""
     figure = new_figure(10.4, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
     cached = growth_panel(left, rows, "sample_seconds_an_image", hollow="sample_seconds_extrapolated")
     naive = growth_panel(right, rows, "naive_seconds_an_image_extrapolated", dashed=True)
-    label_ends(left, cached)  # the panels share their heights, which the second one may have changed
+    label_ends(left, cached)  # after both are drawn: the panels share an axis
     label_ends(right, naive)
     left.set_title("cached sampling")
     right.set_title("naive sampling (extrapolated)")
@@ -82,14 +82,14 @@ def costs_plot(rows: Sequence[Row]) -> Any:
         ("training_peak_bytes", "peak memory in training, MB", 1e-6),
     ]
     for axes, (name, label, scale) in zip(figure.subplots(2, 2).flat, panels, strict=True):
-        grows = not name.endswith("bytes")  # of memory, libraries are the most at first
+        grows = not name.endswith("bytes")  # libraries take most of the memory at first
         label_ends(axes, growth_panel(axes, rows, name, scale=scale, exponents=grows))
         axes.set_ylabel(label)
     return figure
 
 
 def likelihood_plot(rows: Sequence[Row]) -> Any:
-    """Likelihood against resolution, a panel a unit; units do not share an axis."""
+    """Likelihood against resolution, a panel for each unit."""
     units = [
         ("bits_per_dim", "bits/dim, exact"),
         ("elbo_bits_per_dim", "bits/dim, ELBO"),
@@ -108,7 +108,7 @@ def likelihood_plot(rows: Sequence[Row]) -> Any:
 
 
 def fidelity_plot(rows: Sequence[Row]) -> Any:
-    """Reconstruction PSNR of the tokenizers that lose something, against resolution."""
+    """Reconstruction PSNR of lossy tokenizers against resolution."""
     if not any(row.figures.get("psnr_db") is not None for row in rows):
         return None
     figure = new_figure(6.4, 4.4)
@@ -119,7 +119,7 @@ def fidelity_plot(rows: Sequence[Row]) -> Any:
 
 
 def quality_cost_plot(rows: Sequence[Row]) -> Any:
-    """Fréchet distance, over the floor of real images, against the seconds of a sample."""
+    """Fréchet distance, divided by that of real images, against the seconds that an image takes."""
     points = [row for row in rows if row.figures.get("frechet") is not None]
     if not points:
         return None
@@ -195,7 +195,7 @@ def scaling_plot(rows: Sequence[Row]) -> Any:
 
 
 def speed_likelihood_plot(rows: Sequence[Row]) -> Any:
-    """Bits/dim against training speed: those with an exact likelihood of the image."""
+    """Bits/dim against training speed, of models with an exact likelihood of the image."""
     points = [row for row in rows if row.figures.get("bits_per_dim") is not None]
     if not points:
         return None
@@ -218,24 +218,24 @@ def speed_likelihood_plot(rows: Sequence[Row]) -> Any:
 
 
 def coverage_plot(rows: Sequence[Row]) -> Any:
-    """Shares of the classes among samples, beside the data's."""
-    judged = [row for row in rows if row.figures.get("coverage")]
-    if not judged:
+    """Shares of the classes among samples and in the data."""
+    classified = [row for row in rows if row.figures.get("coverage")]
+    if not classified:
         return None
-    classes = judged[0].figures["classes"]
+    classes = classified[0].figures["classes"]
     if len(classes) > 40:
         return None
-    columns = min(2, len(judged))
-    lines = -(-len(judged) // columns)
+    columns = min(2, len(classified))
+    lines = -(-len(classified) // columns)
     figure = new_figure(5.2 * columns, 2.4 * lines + 0.4)
     panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for axes, row in zip(panels.flat, judged, strict=False):
+    for axes, row in zip(panels.flat, classified, strict=False):
         found = row.figures["coverage"]
         drawn = np.array(found["drawn"])
         colour = style_of(row.cell.family)["color"]
         axes.bar(range(len(classes)), drawn / drawn.sum(), color=colour, alpha=0.85, width=0.7)
-        for place, share in enumerate(found["data_shares"]):
-            axes.plot([place - 0.45, place + 0.45], [share, share], color="#111827", linewidth=1.4)
+        for index, share in enumerate(found["data_shares"]):
+            axes.plot([index - 0.45, index + 0.45], [share, share], color="#111827", linewidth=1.4)
         axes.set_title(
             f"{FAMILIES[row.cell.family].title}: total variation {found['total_variation']:.2f}",
             fontsize=10,
@@ -244,7 +244,7 @@ def coverage_plot(rows: Sequence[Row]) -> Any:
             range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0, fontsize=8
         )
         tidy(axes)
-    for axes in list(panels.flat)[len(judged) :]:
+    for axes in list(panels.flat)[len(classified) :]:
         axes.remove()
     figure.supylabel("share of samples (bars) and of the data (lines)", fontsize=10)
     return figure
@@ -276,38 +276,38 @@ def probe_plot(rows: Sequence[Row]) -> Any:
 Draw = Callable[[Sequence[Row]], Any]
 
 QUALITY_COST = (
-    "Quality against the cost of a sample. Hollow points are of fewer images, drawn and real, than the others: the "
-    "distance of real images is larger then, and the ratio flatters."
+    "Quality against the cost of a sample. Hollow points are of fewer images than the others. The distance of real "
+    "images is larger then, which makes the ratio look better."
 )
 
 PLOTS: dict[str, list[tuple[str, str, Draw]]] = {
     "resolution": [
         (
             "sampling-seconds",
-            "Seconds to sample an image. The power of r is the growth with the pixels a side, the least-squares slope "
-            "of the points; hollow points are extrapolated.",
+            "Seconds to sample an image. The power of r, the pixels a side, is the least-squares slope of the points. "
+            "Hollow points are extrapolated.",
             sampling_plot,
         ),
-        ("evaluations", "Network evaluations that a naive sampler takes: one a symbol.", evaluations_plot),
+        ("evaluations", "Network evaluations of a naive sampler: one a symbol.", evaluations_plot),
         ("quality-cost", QUALITY_COST, quality_cost_plot),
-        ("likelihood", "Test likelihood, each unit on axes of its own.", likelihood_plot),
+        ("likelihood", "Test likelihood, a panel for each unit.", likelihood_plot),
         (
             "fidelity",
-            "What the tokenizer keeps of test images; models of subpixels lose nothing.",
+            "What the tokenizer keeps of test images. Models of subpixels lose nothing.",
             fidelity_plot,
         ),
         ("costs", "Scoring, training and memory.", costs_plot),
     ],
-    "size": [("scaling", "Test loss against size and training cost, with a power law.", scaling_plot)],
+    "size": [("scaling", "Test loss against size and against training cost, with power laws.", scaling_plot)],
     "family": [
         (
             "speed-likelihood",
-            "Likelihood against training speed; lower and further right is better.",
+            "Likelihood against training speed. Lower is better, and so is further right.",
             speed_likelihood_plot,
         ),
         ("quality-cost", QUALITY_COST, quality_cost_plot),
-        ("coverage", "Mode coverage: classes of unconditional samples, by a classifier.", coverage_plot),
+        ("coverage", "Mode coverage: the classes of unconditional samples, by a classifier.", coverage_plot),
         ("probe", "The linear probe of ImageGPT.", probe_plot),
     ],
 }
-"""File name, caption and drawing of each comparison's plots."""
+"""The plots of each kind of comparison: file name, caption and function."""

@@ -32,10 +32,10 @@ class PowerLaw:
         scale: a.
         exponent: b, positive where y falls.
         exponent_half_width: Of b's 95% confidence interval (Student's t); infinite for two points.
-        log_x_mean: Of the points.
-        log_x_spread: Sum of their squared distances from it.
-        residual: Standard deviation of log y around the line, by the degrees of freedom; infinite for two points.
-        points: How many.
+        log_x_mean: The mean of log x over the points.
+        log_x_spread: The sum of squared distances from that mean.
+        residual: The standard deviation of log y around the line, by degrees of freedom; infinite for two points.
+        points: How many were fitted.
     """
 
     scale: float
@@ -48,7 +48,7 @@ class PowerLaw:
 
     @classmethod
     def fit(cls, x: Sequence[float], y: Sequence[float]) -> Self | None:
-        """Fit; None for fewer than two different x, or where y is not positive."""
+        """Fit to points; None for fewer than two different x, or where a y is not positive."""
         if len(set(x)) < 2 or min(y) <= 0:
             return None
         log_x, log_y = np.log(np.asarray(x, dtype=float)), np.log(np.asarray(y, dtype=float))
@@ -67,7 +67,7 @@ class PowerLaw:
         return self.scale * x**-self.exponent
 
     def band(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """The line's 95% confidence band, low and high; None for two points, which say nothing of it."""
+        """The 95% confidence band of the line, low and high; None for two points, which have no residual."""
         if self.points < 3:
             return None
         away = (np.log(x) - self.log_x_mean) ** 2 / self.log_x_spread

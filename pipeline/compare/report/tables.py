@@ -1,4 +1,4 @@
-"""The figures of a comparison as columns: each a quantity and a unit of its own, and a word for what is lacking."""
+"""The figures of a comparison as tables: each column is one quantity in one unit."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Column:
     """A column of a table.
 
     Attributes:
-        heading: With the unit.
-        shown: Figures to the text of a cell.
+        heading: Quantity and unit.
+        shown: The text of a cell, from its row's figures.
     """
 
     heading: str
@@ -29,12 +29,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Some columns under a title.
+    """Columns under a title.
 
     Attributes:
         title: What they are about.
-        note: How they are to be read.
-        columns: Beside those that name the row.
+        note: How to read them.
+        columns: Those after the ones that name the row.
     """
 
     title: str
@@ -43,7 +43,7 @@ class Table:
 
 
 def rounded(value: Any, digits: int = 3) -> str:
-    """A number to so many significant digits, thousands apart; a dash for none.
+    """A number with so many significant digits, thousands separated; a dash for none.
 
     Example:
         >>> rounded(0.0012345), rounded(1234567), rounded(31.4159), rounded(None)
@@ -86,7 +86,7 @@ def _megabytes(name: str, heading: str) -> Column:
 
 
 def _both(model: str, tokenizer: str, heading: str, shown: Callable[[Any], str]) -> Column:
-    """The tokenizer's figure before the model's, where it was trained."""
+    """The model's figure, after the tokenizer's where that was trained too."""
 
     def both(figures: dict[str, Any]) -> str:
         first = figures.get(tokenizer)
@@ -111,9 +111,9 @@ def _with_floor(name: str) -> Callable[[dict[str, Any]], str]:
 
 TRAINING = Table(
     "Training",
-    "All models were trained for the same budget; a two-stage model gives half of it to its VQ-VAE and half to "
-    "its prior, whose figures stand after the plus. FLOPs are of all steps, a multiply-add as two. Memory is the "
-    "process's own at its peak, libraries and data included.",
+    "All models were trained with the same budget. A two-stage model gives half of it to its VQ-VAE and half to its "
+    "prior, whose figures follow the plus sign. FLOPs are of all steps; a multiply-add counts as two. Memory is the "
+    "peak of the process, libraries and data included.",
     (
         _both("parameters", "tokenizer_parameters", "parameters", short),
         _both("training_steps", "tokenizer_training_steps", "steps", rounded),
@@ -126,11 +126,11 @@ TRAINING = Table(
 
 COSTS = Table(
     "Cost of an image",
-    "Scoring is one exact log-probability, encoding included; cached sampling computes every activation once; "
-    "naive sampling is a whole pass a symbol, and its time is always extrapolated from a timed slice of sites. "
-    "A cached time marked as extrapolated is that of the part that was drawn within the limit, in proportion: for a "
-    "transformer, whose later symbols cost more, a lower bound. "
-    "The batch sizes are those of sampling, and of scoring and naive sampling.",
+    "Scoring computes one exact log-probability and includes encoding. Cached sampling computes every activation "
+    "once. Naive sampling takes a full pass a symbol, and its time is extrapolated from a few symbols that were timed. "
+    "A cached time marked as extrapolated is in proportion to the part that was drawn within the limit; for a "
+    "transformer, whose later symbols cost more, it is a lower bound. The batch sizes are that of sampling, and that "
+    "of scoring and naive sampling.",
     (
         _number("symbols_an_image", "symbols"),
         _number("naive_evaluations_an_image", "naive evaluations"),
@@ -149,11 +149,11 @@ COSTS = Table(
 
 QUALITY = Table(
     "Likelihood and quality",
-    "Likelihoods of different things stand in columns of their own and do not compare across them: bits/dim is "
-    "exact and of the image; the ELBO bounds it from above for a VQ-VAE with a likelihood decoder; nats a code "
-    "and nats a palette colour are of symbols, not of the image. PSNR is what the tokenizer keeps of test "
-    "images. The Fréchet distance is followed by that of as many held-out real images, which is what a perfect "
-    "model would get; it falls with the number of images, so only equal numbers compare.",
+    "Likelihoods compare within a column, not across columns. Bits/dim is exact and of the image. The ELBO bounds it "
+    "from above for a VQ-VAE whose decoder is a likelihood. Nats a code and nats a palette colour are of symbols, not "
+    "of the image. PSNR measures what the tokenizer keeps of test images. The Fréchet distance is followed by that of "
+    "as many held-out real images, which is what a perfect model would reach. It falls as the number of images grows, "
+    "so only distances of equally many images compare.",
     (
         _number("bits_per_dim", "bits/dim", 4),
         _number("elbo_bits_per_dim", "ELBO bits/dim", 4),
@@ -174,9 +174,9 @@ def _coverage(name: str) -> Callable[[dict[str, Any]], str]:
 
 CLASSES = Table(
     "Classes",
-    "Mode coverage: a classifier fitted on the training images alone judges unconditional samples. Total variation "
-    "is the distance of their classes from the data's proportions (0 to 1), with that of held-out real "
-    "images beside it; p is a chi-square test's. The linear probe is of ImageGPT's best layer, and of raw pixels.",
+    "Mode coverage: unconditional samples are classified by a network that was trained on the training images alone. "
+    "Total variation (0 to 1) is the distance between their classes and the data's, and next to it is that of held-out "
+    "real images. p is that of a chi-square test. The linear probe is of ImageGPT's best layer, and of raw pixels.",
     (
         Column("classes missing", _coverage("missing")),
         Column("total variation", _coverage("total_variation")),
@@ -190,7 +190,7 @@ CLASSES = Table(
 
 
 def tables_of(comparison: Comparison) -> list[Table]:
-    """The tables that have anything to say."""
+    """The tables that have figures to show."""
     quality = QUALITY
     if comparison.settings.inception is not None:
         quality = Table(QUALITY.title, QUALITY.note, (*QUALITY.columns, INCEPTION))
@@ -201,7 +201,7 @@ def tables_of(comparison: Comparison) -> list[Table]:
 
 
 def filled_columns(table: Table, rows: Sequence[Row]) -> list[Column]:
-    """The columns that some finished row has a figure in; all of them while none is finished."""
+    """The columns in which some finished row has a figure; all of them while no row is finished."""
     finished = [row for row in rows if row.done]
     kept = [
         column
@@ -212,13 +212,13 @@ def filled_columns(table: Table, rows: Sequence[Row]) -> list[Column]:
 
 
 def titled(row: Row, *, kind: str) -> str:
-    """What a row is called: the family, with its size where that is compared."""
+    """The name of a row: the family, with its size where sizes are compared."""
     title = FAMILIES[row.cell.family].title
     return f"{title}, {row.cell.size.width} wide, {row.cell.size.depth} deep" if kind == "size" else title
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Every figure of every cell, a row each; lists and nested figures are left to the JSON."""
+    """Every figure of every cell, a row for each cell. Lists and nested figures are in the JSON alone."""
     rows = [
         {
             "family": row.cell.family,
