@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rasterwise.command_line.options import TrainingOptions
 from rasterwise.errors import InputError, NonFiniteError
 from rasterwise.files import as_json as json_text
+from rasterwise.outputs import claim_folder
 from rasterwise.processes import is_main_process, leave_process_group
 
 Options = TypeVar("Options")
@@ -60,6 +62,8 @@ def run_command(
             from rasterwise.training.run.run_folder import refuse_contradiction
 
             refuse_contradiction(default, options)
+        if isinstance(options, TrainingOptions) and not options.dry_run:
+            claim_folder(options.output)
         return command(options)
 
     return report_of(work, as_json=getattr(options, "json", False))

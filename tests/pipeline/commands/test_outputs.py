@@ -25,6 +25,9 @@ WRITING: dict[str, tuple[str, list[str]]] = {
     "probe": (IMAGE, ["--source", ABSENT]),
     "encode": (FOLDER, ["--tokenizer", ABSENT]),
     "quickstart": (FOLDER, []),
+    "train vqvae": (FOLDER, ["--dataset", ABSENT]),
+    "train prior": (FOLDER, ["--codes", ABSENT]),
+    "train pixel": (FOLDER, ["--dataset", ABSENT]),
     "compare resolution": (FOLDER, ["--dataset", ABSENT]),
     "compare size": (FOLDER, ["--dataset", ABSENT]),
     "compare family": (FOLDER, ["--dataset", ABSENT]),
@@ -63,7 +66,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_every_command_that_writes_is_here() -> None:
-    assert set(COMMANDS) - set(WRITING) == {"evaluate", "train vqvae", "train prior", "train pixel"}
+    assert set(COMMANDS) - set(WRITING) == {"evaluate"}
 
 
 @pytest.mark.parametrize("name", WRITING)

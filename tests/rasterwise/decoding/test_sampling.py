@@ -8,7 +8,15 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from rasterwise.decoding.sampling import HIGHEST_UNIFORM, Sampling, _uniform, check_drawn, draw, draw_by_gumbel, guided
+from rasterwise.decoding.sampling import (
+    HIGHEST_UNIFORM,
+    Sampling,
+    _uniform,
+    check_drawn,
+    draw,
+    draw_by_gumbel,
+    guided,
+)
 from rasterwise.errors import InputError, NonFiniteError
 from rasterwise.symbols.documents.grammar import Grammar, constrain
 from rasterwise.symbols.grid import Grid
