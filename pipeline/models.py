@@ -1,4 +1,4 @@
-"""The one table that knows every model and tokenizer by name."""
+"""Every model and tokenizer by its kind: the tables of the rooms, put together."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Model = TypeVar("Model", bound=Pretrained)
 
 def tokenizer_classes() -> dict[str, type[ImageTokenizer]]:
     """Every tokenizer by its kind."""
-    from pixel_baselines import PaletteTokenizer
+    from pixel_baselines.image_gpt.palette import PaletteTokenizer
     from rasterwise.tokenizers.pixels import PixelTokenizer
-    from stage1_vqvae import VQVAE
+    from stage1_vqvae.tokenizers.table import TOKENIZERS
 
-    return {"pixels": PixelTokenizer, "palette": PaletteTokenizer, "vqvae": VQVAE}
+    return {"pixels": PixelTokenizer, "palette": PaletteTokenizer, **TOKENIZERS}
 
 
 def model_classes() -> dict[str, type[AutoregressiveModel]]:
     """Every autoregressive model by its kind."""
-    from pixel_baselines.models import MODELS
-    from stage2_prior import TransformerPrior
+    from pixel_baselines.models import MODELS as PIXEL_MODELS
+    from stage2_prior.models import MODELS as PRIORS
 
-    return {"transformer-prior": TransformerPrior} | MODELS
+    return PRIORS | PIXEL_MODELS
 
 
 def open_tokenizer(source: str | Path) -> ImageTokenizer:

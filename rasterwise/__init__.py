@@ -1,8 +1,8 @@
 """Autoregressive image models, pixel by pixel and token by token, behind one exact likelihood.
 
 Everything that a program of yours needs is here: ``from rasterwise import ImagePipeline, Sampling``. A name is loaded
-when it is first used, so that importing this package stays quick. The rooms say what they offer, in their ``__all__``;
-``__init__.pyi`` says the same to type checkers.
+when it is first used, so that importing this package stays quick. The rooms say what they offer in the ``__all__`` of
+their tables; ``__init__.pyi`` says the same to type checkers.
 """
 
 from __future__ import annotations
@@ -35,8 +35,14 @@ _MODULE_OF = {
     "TextTokenizerConfig": "rasterwise.tokenizers.text",
     "ImagePipeline": "pipeline.image_pipeline",
 }
-_TABLES = ("pixel_baselines.models", "stage1_vqvae", "stage2_prior")
-"""Modules whose whole ``__all__`` is offered: a model or tokenizer that is listed there is listed here."""
+_TABLES = (
+    "pixel_baselines.models",
+    "stage1_vqvae.autoencoders.table",
+    "stage1_vqvae.quantizers.table",
+    "stage1_vqvae.tokenizers.table",
+    "stage2_prior.models",
+)
+"""Modules whose whole ``__all__`` is offered: what is listed there is listed here."""
 
 
 def _names() -> dict[str, str]:

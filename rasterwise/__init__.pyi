@@ -19,7 +19,9 @@ from rasterwise.tokenizers.pixels import PixelTokenizer as PixelTokenizer
 from rasterwise.tokenizers.pixels import PixelTokenizerConfig as PixelTokenizerConfig
 from rasterwise.tokenizers.text import TextTokenizer as TextTokenizer
 from rasterwise.tokenizers.text import TextTokenizerConfig as TextTokenizerConfig
-from stage1_vqvae import *
-from stage2_prior import *
+from stage1_vqvae.autoencoders.table import *
+from stage1_vqvae.quantizers.table import *
+from stage1_vqvae.tokenizers.table import *
+from stage2_prior.models import *
 
 __version__: str

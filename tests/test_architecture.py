@@ -34,6 +34,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     "stage2_prior": (
         "transformer conditioning",
         "text_to_image documents",
+        "models",
         "train",
         "recipes",
         "__init__",

@@ -1,4 +1,4 @@
-"""The one table of autoencoders."""
+"""The one table of autoencoders; what ``__all__`` names here, ``rasterwise`` offers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TypeAlias
 from stage1_vqvae.autoencoders.attention import AttentionConfig
 from stage1_vqvae.autoencoders.convolutional import ConvolutionalConfig
 from stage1_vqvae.autoencoders.vit import ViTConfig
+
+__all__ = ["AttentionConfig", "ConvolutionalConfig", "ViTConfig"]
 
 AnyAutoencoderConfig: TypeAlias = ConvolutionalConfig | AttentionConfig | ViTConfig
 """What a tokenizer's configuration may hold; files and flags are read as one of these, by ``kind``."""

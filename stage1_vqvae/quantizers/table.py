@@ -1,4 +1,4 @@
-"""The one table of quantizers."""
+"""The one table of quantizers; what ``__all__`` names here, ``rasterwise`` offers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from stage1_vqvae.quantizers.lfq import LFQConfig
 from stage1_vqvae.quantizers.residual import ResidualQuantizerConfig
 from stage1_vqvae.quantizers.simvq import SimVQConfig
 from stage1_vqvae.quantizers.vector import VectorQuantizerConfig
+
+__all__ = [
+    "FSQConfig",
+    "GumbelQuantizerConfig",
+    "L2QuantizerConfig",
+    "LFQConfig",
+    "ResidualQuantizerConfig",
+    "SimVQConfig",
+    "VectorQuantizerConfig",
+]
 
 AnyQuantizerConfig: TypeAlias = (
     VectorQuantizerConfig
