@@ -10,6 +10,9 @@ from rasterwise.training.objective import Losses, Objective
 from stage1_vqvae.reconstruction import Reconstruction, to_unit
 from stage1_vqvae.tokenizers.learned import LearnedTokenizer
 
+LEAST_ERROR = 4e-14
+"""Mean squared error of a perfect reconstruction, as the training's PSNR has it: 140 dB."""
+
 
 class LearnedTokenizerObjective(Objective):
     """The error of the reconstruction plus the quantizer's auxiliary loss.
@@ -30,7 +33,8 @@ class LearnedTokenizerObjective(Objective):
         reconstruction: Reconstruction = self.model(images, more_to_come=not batch.last_part)
         target = to_unit(images, self.model)
         seen = F.mse_loss(reconstruction.mean.detach().clamp(-1, 1), target)
-        shown = {"psnr_db": -10 * torch.log10(seen / 4)}  # images span 2 from black to white
+        # Images span 2 from black to white. An error below what float32 resolves is none, and no reason to stop.
+        shown = {"psnr_db": -10 * torch.log10(seen.clamp(min=LEAST_ERROR) / 4)}
         if reconstruction.log_scale is None:
             error = F.mse_loss(reconstruction.mean, target)
         else:

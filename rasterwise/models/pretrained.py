@@ -159,7 +159,7 @@ class Pretrained(nn.Module):
         kind = member(content, "kind", str, path)
         if kind != cls.kind:
             raise InputError(f"{folder} holds a {kind!r}, expected a {cls.kind!r}")
-        model = cls(cls.config_from_json(member(content, "config", dict, path), path))
+        model = cls._built(cls.config_from_json(member(content, "config", dict, path), path), path)
         weights = load_tensors(folder / WEIGHTS_NAME)
         refuse_not_finite(model, weights, folder / WEIGHTS_NAME)
         try:
@@ -171,6 +171,16 @@ class Pretrained(nn.Module):
             ) from None
         model.trained_on = member(content, "trained_on", dict, path, {})
         return model.eval()
+
+    @classmethod
+    def _built(cls, config: Any, path: Path) -> Self:
+        try:
+            return cls(config)
+        except InputError:
+            raise
+        except Exception as error:  # of a value that no check of ours has seen, a library has errors of its own
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path} describes a {cls.kind} that cannot be built ({reason})") from error
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, card: str = "") -> str:
         """Upload to the Hugging Face Hub; returns the address of the model."""

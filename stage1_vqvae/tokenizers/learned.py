@@ -10,7 +10,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from rasterwise.errors import InputError
+from rasterwise.errors import InputError, NonFiniteError
 from rasterwise.symbols.grid import Grid
 from rasterwise.tokenizers.image import ImageTokenizer, Reconstructed
 from stage1_vqvae.quantizers.quantizer import Quantizer
@@ -112,8 +112,7 @@ class LearnedTokenizer(ImageTokenizer):
     def forward(self, images: Tensor, *, more_to_come: bool = False) -> Reconstruction:
         """Encode, quantize and decode uint8 images ``(B, C, H, W)``; for ``more_to_come`` see ``Quantizer``."""
         self.grid(*images.shape[1:])
-        latents = self.encoder(to_unit(images, self.encoder))
-        quantized = self.quantizer(latents, more_to_come=more_to_come)
+        quantized = self.quantizer(self._latents(images), more_to_come=more_to_come)
         mean, log_scale = self._decode(quantized.latents)
         return Reconstruction(mean, log_scale, quantized.codes, quantized.auxiliary_loss)
 
@@ -121,7 +120,7 @@ class LearnedTokenizer(ImageTokenizer):
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """uint8 images ``(B, C, H, W)`` to codes, int64 ``(B, depth, H/f, W/f)``. Nothing is drawn."""
         self.grid(*images.shape[1:])
-        return self.quantizer(self.encoder(to_unit(images, self.encoder))).codes
+        return self.quantizer(self._latents(images)).codes
 
     @torch.no_grad()
     def decode(self, symbols: Tensor) -> Tensor:
@@ -135,8 +134,24 @@ class LearnedTokenizer(ImageTokenizer):
         nats = None if reconstruction.log_scale is None else reconstruction.nats(images)
         return Reconstructed(reconstruction.images, reconstruction.codes, nats)
 
+    def _latents(self, images: Tensor) -> Tensor:
+        return self._finite(self.encoder(to_unit(images, self.encoder)), "latents")
+
+    def _finite(self, values: Tensor, what: str) -> Tensor:
+        """Values as they are, if all are finite: a quantizer has codes for NaN, and uint8 has a level for it.
+
+        In training the loop looks at the losses instead: reading values waits for the device.
+        """
+        reading = not self.training and not torch.compiler.is_compiling()
+        if reading and not bool(values.isfinite().all()):
+            raise NonFiniteError(
+                f"the {what} of this {self.kind} are infinite or NaN: its weights are too large, or the precision is "
+                "too low"
+            )
+        return values
+
     def _decode(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
-        outputs = self.decoder(latents)
+        outputs = self._finite(self.decoder(latents), "decoded images")
         outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
         if self.config.likelihood == "mse":
             return outputs, None

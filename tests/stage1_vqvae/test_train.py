@@ -12,9 +12,11 @@ import torch
 from accelerate import Accelerator
 
 from rasterwise.data.indexed import tensor_split
+from rasterwise.data.splits import Batch
 from rasterwise.measure.metrics import psnr_db
 from stage1_vqvae import VQVAE, FSQConfig, VectorQuantizerConfig, VQVAEConfig
 from stage1_vqvae.evaluation import evaluate_tokenizer
+from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage1_vqvae.train import main
 from tests.conftest import TINY_VQVAE
 
@@ -49,6 +51,15 @@ def test_evaluation_counts_every_image_once() -> None:
     assert whole["codebook_perplexity"] == pytest.approx(math.exp(entropy))
     assert whole["codebook_usage"] == (counts > 0).double().mean()
     assert whole["elbo_bits_per_dim"] == pytest.approx((nats + 16 * math.log(8)) / math.log(2) / 64, rel=1e-5)
+
+
+def test_a_perfect_reconstruction_is_no_reason_to_stop() -> None:
+    """Black images, and a decoder that gives less than black: no error at all, and a PSNR that is finite."""
+    model = VQVAE(VQVAEConfig(factor=2, width=16, blocks=1))
+    objective = LearnedTokenizerObjective(model)
+    model._decode = lambda latents: (latents.new_full((4, 1, 8, 8), -2.0), None)  # type: ignore[method-assign]
+    losses = objective(Batch(torch.zeros(4, 1, 8, 8, dtype=torch.uint8)))
+    assert losses.shown["psnr_db"] == pytest.approx(140, abs=1e-3)
 
 
 def test_command_trains_reports_and_does_not_train_again(

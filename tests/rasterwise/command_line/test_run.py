@@ -46,6 +46,20 @@ def test_report_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == {"size": 5}
 
 
+def test_a_report_is_json_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON has neither infinities nor NaN: null, and a word for what it was."""
+    report = {"psnr_db": float("inf"), "test": {"standard_error": float("nan"), "items": 1}}
+    assert run_command(lambda _: report, Options, ["--json"]) == 0
+    printed = json.loads(
+        capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    )
+    assert printed["psnr_db"] is printed["test"]["standard_error"] is None
+    assert printed["not_finite"] == {"psnr_db": "inf"}
+    assert printed["test"]["not_finite"] == {"standard_error": "nan"}
+    assert run_command(lambda _: report, Options, []) == 0
+    assert "psnr_db  inf" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rasterwise.errors import InputError
+from rasterwise.errors import InputError, NonFiniteError
 from rasterwise.symbols.grid import Grid
 from rasterwise.tokenizers.image import ImageTokenizer
 from stage1_vqvae import VQVAE, FSQConfig, VectorQuantizerConfig, VQVAEConfig
@@ -46,6 +46,24 @@ def test_decoding_codes_is_reconstructing() -> None:
         reconstruction = model(images())
     assert torch.equal(model.encode(images()), reconstruction.codes)
     assert torch.equal(model.decode(model.encode(images())), reconstruction.images)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_model_that_overflows_is_named(part: str) -> None:
+    """Latents and decoded images that are infinite or NaN are no codes and no images: encoding, or decoding, ends."""
+    model = started()
+    symbols = model.encode(images())
+    with torch.no_grad():
+        for parameter in getattr(model, part).parameters():
+            parameter.mul_(1e30)
+    calls = {
+        "encoder": lambda: model.encode(images()),
+        "decoder": lambda: model.decode(symbols),
+        "both": lambda: model.reconstruct(images()),
+    }
+    for name in (part, "both"):
+        with pytest.raises(NonFiniteError, match="of this vqvae are infinite or NaN"):
+            calls[name]()
 
 
 def test_an_image_is_encoded_alone() -> None:
