@@ -35,7 +35,7 @@ class LFQConfig(QuantizerConfig):
     codebook_size: int = 1024
     entropy_weight: float = 0.1
     diversity: float = 1.0
-    entropy_temperature: float = 1.0
+    entropy_temperature: float = 0.1
     commitment_weight: float = 0.25
     kind: Annotated[Literal["lfq"], tyro.conf.Suppress] = "lfq"
 

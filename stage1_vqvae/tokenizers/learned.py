@@ -124,7 +124,15 @@ class LearnedTokenizer(ImageTokenizer):
 
     @torch.no_grad()
     def decode(self, symbols: Tensor) -> Tensor:
-        """Codes int64 ``(B, depth, h, w)`` to uint8 images ``(B, C, h·f, w·f)``: the mean of the likelihood."""
+        """Codes int64 ``(B, depth, h, w)`` to uint8 images ``(B, C, h·f, w·f)``: the mean of the likelihood.
+
+        Raises:
+            InputError: They are no codes of this tokenizer.
+        """
+        if symbols.ndim != 4:
+            raise InputError(f"symbols have shape {tuple(symbols.shape)}, expected (B, C, H, W)")
+        height, width = symbols.shape[2:]
+        self.grid(self.channels, height * self.factor, width * self.factor).check(symbols)
         return to_levels(self._decode(self.quantizer.lookup(symbols))[0])
 
     @torch.no_grad()

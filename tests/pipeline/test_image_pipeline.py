@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +12,16 @@ import torch
 from PIL import Image
 
 from pipeline import ImagePipeline
+from rasterwise.codes.encode import encode_dataset
 from rasterwise.data.config import DataConfig
 from rasterwise.data.dataset import open_images
+from rasterwise.data.indexed import tensor_split
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.grid import Grid
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
-from stage1_vqvae import VQVAE
+from stage1_vqvae import VQVAE, ResidualQuantizerConfig, VQVAEConfig
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.conftest import Chain
 
@@ -267,3 +270,31 @@ def test_refusals(pipeline: ImagePipeline, digits: torch.Tensor, tmp_path: Path,
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(InputError, match="holds no pipeline"):
         pipeline.save_pretrained(tmp_path)
+
+
+def test_several_codes_a_site(digits: torch.Tensor, tmp_path: Path) -> None:
+    """Residual codes are a grid of as many channels: encoded to a folder, modelled, drawn, completed and decoded."""
+    quantizer = ResidualQuantizerConfig(codebook_size=8, code_width=4, depth=3)
+    tokenizer = VQVAE(VQVAEConfig(factor=2, width=16, blocks=1, quantizer=quantizer))
+    tokenizer(digits)
+    tokenizer.eval()
+    images = dataclasses.replace(
+        open_images(DataConfig()), train=tensor_split(digits), test=tensor_split(digits), classes=()
+    )
+    codes = encode_dataset(tokenizer, images, tmp_path)
+    assert codes.key.grid == Grid(3, 4, 4, 8)
+    assert torch.equal(next(codes.test.ordered(6)).values, tokenizer.encode(digits))
+    config = TransformerPriorConfig(grid=codes.key.grid, width=16, heads=2, depth=1)
+    pipeline = ImagePipeline(tokenizer, TransformerPrior(config).eval())
+    assert pipeline.log_prob(digits).shape == (6,)
+    assert pipeline.sample(2, seed=0, output="tensor").shape == (2, 1, 8, 8)
+    keep = torch.zeros(8, 8, dtype=torch.bool)
+    keep[:4] = True
+    symbols = pipeline.encode(digits)
+    completed = pipeline.sample_symbols(
+        6, known=symbols, mask=keep[::2, ::2].expand(6, 3, 4, 4), seed=0
+    ).symbols
+    assert torch.equal(completed[:, :, :2], symbols[:, :, :2])
+    assert pipeline.complete(digits, keep, seed=0, output="tensor").shape == digits.shape
+    with pytest.raises(InputError, match="gives grids of 3×4×4"):
+        ImagePipeline(tokenizer, TransformerPrior(dataclasses.replace(config, grid=Grid(2, 4, 4, 8))))

@@ -133,6 +133,15 @@ def test_refusals() -> None:
         model.encode(images(1, 18, 16))
     with pytest.raises(InputError, match="3 channels"):
         model.encode(images(3))
+    for symbols, message in (
+        (torch.full((1, 1, 2, 2), 12), r"lie in \[12, 12\], expected \[0, 11\]"),
+        (torch.full((1, 1, 2, 2), -1), "lie in"),
+        (torch.zeros(1, 2, 2, 2, dtype=torch.int64), "shape"),
+        (torch.zeros(1, 2, 2, dtype=torch.int64), "shape"),
+        (torch.zeros(1, 1, 2, 2), "int64"),
+    ):
+        with pytest.raises(InputError, match=message):
+            model.decode(symbols)
     with pytest.raises(InputError, match="has not been fitted"):
         small().eval().encode(images())
     for setting, name in (
