@@ -1,5 +1,15 @@
 """The errors that commands report in one line."""
 
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "not enough memory",
+    "can't start new thread",
+)
+"""What torch, C++ and Python say, mostly in a RuntimeError."""
+
 
 class InputError(ValueError):
     """Input that cannot be used: the message names what came, what was expected, and how to mend it.
@@ -11,3 +21,10 @@ class InputError(ValueError):
 
 class NonFiniteError(ArithmeticError):
     """A quantity became infinite or not a number; the message names it and the step."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError | OSError) and any(words in str(error) for words in OUT_OF_MEMORY)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 from typing import Any
+
+STORE_SECONDS = 10
 
 
 def leave_process_group() -> None:
@@ -24,6 +27,32 @@ def leave_process_group() -> None:
 def is_main_process() -> bool:
     """Whether this is the process that prints, of those that torchrun or accelerate started."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def first_to_fail() -> bool:
+    """Whether this process is the first of its run that fails: the one that should say why.
+
+    The others fail next, for want of it in whatever they exchange, and their reasons would hide the one that counts.
+    torchrun's agent keeps the count, since it outlives every process.
+    """
+    if (
+        int(os.environ.get("WORLD_SIZE", "1")) == 1
+        or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    ):
+        return True
+    import torch.distributed as distributed
+
+    try:
+        store = distributed.TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            is_master=False,
+            wait_for_workers=False,
+            timeout=timedelta(seconds=STORE_SECONDS),
+        )
+        return store.add(f"rasterwise/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1) == 1
+    except (RuntimeError, KeyError):  # the agent is gone, and with it whoever else could say it
+        return True
 
 
 def all_agree(here: bool) -> bool:

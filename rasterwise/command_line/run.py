@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rasterwise.command_line.faults import FAILED, USER_ERROR, ending_of
 from rasterwise.command_line.options import TrainingOptions
-from rasterwise.errors import InputError, NonFiniteError
+from rasterwise.errors import InputError
 from rasterwise.files import as_json as json_text
 from rasterwise.outputs import claim_folder
-from rasterwise.processes import is_main_process, leave_process_group
+from rasterwise.processes import first_to_fail, is_main_process, leave_process_group
 
 Options = TypeVar("Options")
-
-USER_ERROR = 2
-INTERRUPTED = 130
 
 
 def run_command(
@@ -83,20 +80,19 @@ def split_word(arguments: Sequence[str], flag: str) -> tuple[str | None, list[st
 
 
 def report_of(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
-    """Do the work and print its report on standard output, or one line about an error on standard error."""
+    """Do the work and print its report on standard output, or one line about an error on standard error.
+
+    Of several processes, the first that fails says so. The others, which fail for want of it, leave quietly.
+    """
     try:
         report = work()
         leave_process_group()
-    except InputError as error:
-        return _fail(str(error), USER_ERROR)
-    except NonFiniteError as error:
-        return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (Exception, KeyboardInterrupt) as error:
+        ending, first = ending_of(error), first_to_fail()
+        if ending is None and first:
             raise
-        return _fail(f"the disk is full ({error}); what was there before is whole", USER_ERROR)
+        status = ending.status if ending else FAILED
+        return _fail(ending.line, status) if ending and first else status
     if is_main_process():
         print(json_text(report) if as_json else as_text(report))
     return 0

@@ -46,6 +46,13 @@ class Batch:
         labels = None if self.labels is None else self.labels.pin_memory()
         return Batch(self.values.pin_memory(), labels, self.indices)
 
+    def share_memory(self) -> Batch:
+        """In memory that other processes see; RuntimeError where there is too little of it."""
+        for tensor in (self.values, self.labels, self.indices):
+            if tensor is not None:
+                tensor.share_memory_()
+        return self
+
     @property
     def condition(self) -> Condition | None:
         """The labels as a condition."""
@@ -133,3 +140,9 @@ class Fetched:
     def pin_memory(self) -> Fetched:
         """See ``Batch``."""
         return Fetched(self.batch.pin_memory() if self.batch else None, self.broken, self.error)
+
+    def share_memory(self) -> Fetched:
+        """See ``Batch``."""
+        if self.batch:
+            self.batch.share_memory()
+        return self

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import logging
+import multiprocessing
 import os
 import signal
+import weakref
 from collections.abc import Iterable, Iterator
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from rasterwise.errors import InputError
 from rasterwise.processes import processes_here
 
 MOST_WORKERS = 4
 NAMED_BROKEN = 5
+DIED = "a process that reads data has died ({}); --workers 0 reads in the command's own process"
 
 _log = logging.getLogger(__name__)
+_workers: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
 
 
 def loaded(reads: Any, batches: Iterable[Any] | None, workers: int) -> Iterator[Any]:
@@ -28,12 +36,13 @@ def loaded(reads: Any, batches: Iterable[Any] | None, workers: int) -> Iterator[
         batches: What is handed to ``__getitems__``; None with an IterableDataset.
         workers: Processes; 0 reads here, when the next one is asked for.
     """
+    before = set(multiprocessing.active_children())
     how = {"batch_size": None} if isinstance(reads, IterableDataset) else {"batch_sampler": batches}
-    return iter(
+    reading = iter(
         DataLoader(
             reads,
             **how,
-            collate_fn=_as_read,
+            collate_fn=_shared,
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             pin_memory=torch.cuda.is_available(),
@@ -42,6 +51,7 @@ def loaded(reads: Any, batches: Iterable[Any] | None, workers: int) -> Iterator[
             generator=torch.Generator(),
         )
     )
+    return _Reading(reading, set(multiprocessing.active_children()) - before) if workers else reading
 
 
 def worker_count(asked: int | None) -> int:
@@ -71,8 +81,47 @@ class BrokenImages(dict[int, str]):
                     _log.warning("left out, number %d that is broken: %s%s", len(self), message, more)
 
 
-def _as_read(read: Any) -> Any:
-    return read
+class _Reading(Iterator[Any]):
+    """A loader's iterator, with the workers that it has started."""
+
+    def __init__(self, reading: Iterator[Any], workers: set[BaseProcess]) -> None:
+        self._reading, self._own = reading, workers
+        _workers.update(workers)
+        _kill_workers_at_exit()
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._reading)
+        except (RuntimeError, OSError, EOFError):
+            # A worker that dies takes along what it was handing over; what fails first is a matter of chance.
+            dead = wait([worker.sentinel for worker in self._own], timeout=1)
+            ended = [worker for worker in self._own if worker.sentinel in dead]
+            for worker in ended:
+                worker.join()
+            statuses = {worker.exitcode for worker in ended} - {0}
+            if not statuses or -getattr(signal, "SIGBUS", 0) in statuses:  # no shared memory: torch says so
+                raise
+            raise InputError(DIED.format(f"status {min(statuses, key=str)}")) from None
+
+
+@functools.cache
+def _kill_workers_at_exit() -> None:
+    # A process that ends with an exception still holds its loaders. multiprocessing would then send their workers
+    # a SIGTERM, which they ignore, and wait for them for ever. What is registered last is called first.
+    atexit.register(_kill_workers)
+
+
+def _kill_workers() -> None:
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise that they have died
+    for worker in list(_workers):
+        worker.kill()
+
+
+def _shared(read: Any) -> Any:
+    # Without this, a worker's queue moves the tensors to shared memory, in a thread: where that fails, the thread
+    # drops them and the run waits for ever. Here it fails as the read itself would.
+    return read.share_memory() if get_worker_info() else read
 
 
 def _leave_signals_to_the_run(_: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 
@@ -36,9 +37,18 @@ class Means:
         return name in self._sums
 
     def reduce(self, accelerator: Accelerator) -> None:
-        """Add up the sums of all processes; all of them call this."""
-        for name in sorted(self._sums):
-            self._sums[name] = accelerator.reduce(self._sums[name].to(accelerator.device), "sum")
+        """Add up the sums of all processes; all of them call this.
+
+        Processes may have seen different quantities: one that got no item has none at all. They are exchanged by
+        name, since a reduction of each would wait for ever for a process that lacks one.
+        """
+        if accelerator.num_processes == 1:
+            return
+        parts = gather_object([{name: sums.tolist() for name, sums in self._sums.items()}])
+        self._sums = {
+            name: torch.tensor([part[name] for part in parts if name in part], dtype=torch.float64).sum(0)
+            for name in sorted({name for part in parts for name in part})
+        }
 
     def count(self, name: str) -> int:
         """How many items were added."""

@@ -88,3 +88,35 @@ def test_two_processes_share_out_the_weights(tmp_path: Path) -> None:
     shutil.rmtree(shared / last)
     run(TWO, tmp_path / "two", 2, "prior", "sharded")
     assert (shared / model).read_bytes() == before
+
+
+def failing(case: str) -> subprocess.CompletedProcess[str]:
+    """Two processes of ``tests.rasterwise.failing``; none waits for ever."""
+    command = [*TWO[:-2], "-m", "tests.rasterwise.failing", case]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200)
+
+
+def test_means_of_what_one_process_has_not_seen() -> None:
+    """A process without a test image, or with fewer kinds of them, keeps nobody waiting."""
+    done = failing("means")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"here": [1.5, 2], "both": [2.5, 2], "there": [5.0, 1]}
+
+
+@pytest.mark.parametrize("case", ["both", "one"])
+def test_one_process_reports_a_mistake(case: str) -> None:
+    """In one line, whichever process finds it; another that waits for it leaves without a word."""
+    done = failing(case)
+    ours = done.stderr.split("ChildFailedError")[0]
+    assert done.returncode != 0
+    assert ours.count(f"rasterwise: no such data for {case}\n") == 1
+    assert "Connection closed" not in done.stderr
+    assert "InputError" not in done.stderr
+
+
+def test_one_process_reports_a_defect() -> None:
+    """With one traceback, its own."""
+    done = failing("defect")
+    assert done.returncode != 0
+    assert done.stderr.count("ValueError: a defect\n") == 1
+    assert "Connection closed" not in done.stderr

@@ -19,7 +19,7 @@ from pipeline.compare.measurement.costs import (
     naive_seconds_an_image,
     score_seconds_an_image,
 )
-from pipeline.compare.measurement.memory import is_out_of_memory, limit_memory
+from pipeline.compare.measurement.memory import limit_memory
 from pipeline.compare.measurement.stage import StoppedError
 from pipeline.compare.measurement.training import TrainedCell, cell_images, train_cell
 from pipeline.compare.plan.budget import OverBudgetError
@@ -32,7 +32,7 @@ from pipeline.evaluation.linear_probe import LayeredModel, probe_layers
 from pipeline.image_pipeline import ImagePipeline
 from rasterwise.data.dataset import ImageData
 from rasterwise.data.indexed import first_of
-from rasterwise.errors import InputError, NonFiniteError
+from rasterwise.errors import InputError, NonFiniteError, is_out_of_memory
 from rasterwise.files import write_json
 from rasterwise.images import image_grid, save_image
 from rasterwise.measure.metrics import psnr_db

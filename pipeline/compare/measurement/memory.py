@@ -9,8 +9,6 @@ import torch
 
 SHARE = 0.9
 GIB = 2**30
-TOLD = ("can't allocate memory", "out of memory", "bad_alloc", "not enough memory")
-"""What torch's and C++'s errors say, in a RuntimeError often."""
 
 
 def limit_memory(gib: float, device: torch.device) -> None:
@@ -29,10 +27,3 @@ def limit_memory(gib: float, device: torch.device) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in TOLD)

@@ -6,13 +6,11 @@ import subprocess
 import sys
 
 import pytest
-import torch
-
-from pipeline.compare.measurement.memory import is_out_of_memory
 
 LIMITED = """
 import torch
-from pipeline.compare.measurement.memory import is_out_of_memory, limit_memory
+from pipeline.compare.measurement.memory import limit_memory
+from rasterwise.errors import is_out_of_memory
 limit_memory(1.0, torch.device("cpu"))
 try:
     torch.ones(3 * 2**30, dtype=torch.uint8)
@@ -25,10 +23,3 @@ except Exception as error:
 def test_what_is_over_the_limit_fails_and_is_told() -> None:
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True)
     assert done.stdout == "told True\n"
-
-
-def test_errors() -> None:
-    assert is_out_of_memory(MemoryError())
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not is_out_of_memory(ValueError("out of memory"))
