@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.evaluation.classifier import Classifier, classifier_accuracy, fit_classifier
 from rasterwise.data.dataset import ImageData
 from rasterwise.files import load_tensors, new_file, save_tensors
+from rasterwise.models.pretrained import load_weights
 from rasterwise.progress import Progress
 
 
@@ -91,7 +92,7 @@ def classifier_of(path: Path, data: ImageData, device: torch.device, seed: int) 
     classes = len(data.classes)
     if path.exists():
         classifier = Classifier(data.shape, classes)
-        classifier.load_state_dict(load_tensors(path))
+        load_weights(classifier, load_tensors(path), path, "the classifier of these images; delete it")
         return classifier.to(device).eval()
     with Progress("fitting a classifier", "step") as progress:
         classifier = fit_classifier(data.train, data.shape, classes, device, seed, progress)

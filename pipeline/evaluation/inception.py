@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pipeline.evaluation.frechet import LEAST_IMAGES, Distances, frechet_distance
 from rasterwise.errors import InputError
 from rasterwise.files import load_tensors
+from rasterwise.models.pretrained import load_weights
 
 BATCH = 16
 
@@ -35,11 +36,7 @@ def open_inception(path: Path) -> nn.Module:
         name: tensor for name, tensor in load_tensors(path).items() if not name.startswith("AuxLogits.")
     }
     network = inception_v3(weights=None, aux_logits=False, init_weights=False)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{path} does not hold torchvision's inception_v3 ({reason})") from None
+    load_weights(network, weights, path, "torchvision's inception_v3")
     network.fc = nn.Identity()
     return network.eval()
 

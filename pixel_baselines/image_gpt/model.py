@@ -9,9 +9,8 @@ from pixel_baselines.image_gpt.decoder import ImageGPTDecoder
 from pixel_baselines.image_gpt.network import ImageGPTNetwork
 from pixel_baselines.image_gpt.openai import _openai_config, _openai_weights, _read_openai
 from rasterwise.decoding.decoder import Decoder
-from rasterwise.errors import InputError
 from rasterwise.files import read_json
-from rasterwise.models.pretrained import CONFIG_NAME, local_folder
+from rasterwise.models.pretrained import CONFIG_NAME, load_weights, local_folder
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.grid import Grid
 
@@ -65,9 +64,6 @@ class ImageGPT(ImageGPTNetwork):
         folder = local_folder(source, revision)
         content = read_json(folder / CONFIG_NAME)
         model = cls(_openai_config(content, grid, folder / CONFIG_NAME))
-        try:
-            model.load_state_dict(_openai_weights(_read_openai(folder), content))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(f"the weights in {folder} do not fit its {CONFIG_NAME}: {reason}") from None
+        weights = _openai_weights(_read_openai(folder), content)
+        load_weights(model, weights, f"what {folder} holds of weights", f"its {CONFIG_NAME}")
         return model.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from pixel_baselines.image_gpt.network import ImageGPTConfig
 from rasterwise.errors import InputError
-from rasterwise.files import load_tensors
+from rasterwise.files import from_json, load_tensors, member
 from rasterwise.symbols.grid import Grid
 
 
@@ -22,23 +23,26 @@ def _openai_config(content: dict[str, Any], grid: Grid | None, path: Path) -> Im
     for name, needed in (("activation_function", "quick_gelu"), ("add_cross_attention", False)):
         if content.get(name, needed) != needed:
             raise InputError(f"{path} has {name} {content[name]!r}, expected {needed!r}")
-    positions, levels = content.get("n_positions", 1024), content.get("vocab_size", 513) - 1
-    side = math.isqrt(positions)
+    positions = member(content, "n_positions", int, path, 1024)
+    levels = member(content, "vocab_size", int, path, 513) - 1
+    side = math.isqrt(max(0, positions))
     if grid is None:
         if side * side != positions:
             raise InputError(f"{path} has {positions} positions, which are no square; give their grid")
         grid = Grid(1, side, side, levels)
     if grid.size != positions or grid.levels != levels:
         raise InputError(f"{path} is of {positions} sites of {levels} levels, the grid given is {grid}")
-    return ImageGPTConfig(
-        grid=grid,
-        depth=content.get("n_layer", 24),
-        width=content.get("n_embd", 512),
-        heads=content.get("n_head", 8),
-        mlp_width=content.get("n_inner") or 0,
-        dropout=float(content.get("resid_pdrop", 0.1)),
-        norm_eps=content.get("layer_norm_epsilon", 1e-5),
-    )
+    settings = {
+        "grid": dataclasses.asdict(grid),
+        "depth": content.get("n_layer", 24),
+        "width": content.get("n_embd", 512),
+        "heads": content.get("n_head", 8),
+        "mlp_width": content.get("n_inner") or 0,
+        "dropout": content.get("resid_pdrop", 0.1),
+        "norm_eps": content.get("layer_norm_epsilon", 1e-5),
+    }
+    config: ImageGPTConfig = from_json(ImageGPTConfig, settings, path)
+    return config
 
 
 def _read_openai(folder: Path) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from rasterwise.errors import InputError
 from rasterwise.files.json_objects import as_json, sealed
 
 MANIFEST_NAME = "manifest.json"
+THREADS = 4
+"""Files that are hashed at once: one processor is slower than many disks, and Python's lock is not held."""
 
 
 def write_manifest(folder: Path, names: Iterable[str]) -> None:
@@ -47,18 +50,21 @@ def damage_of(folder: Path, names: Iterable[str]) -> str | None:
         return f"{MANIFEST_NAME} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST_NAME} is damaged"
-    for name in sorted({*names, *saved}):
-        if name not in saved:
-            return f"{MANIFEST_NAME} lacks {name}"
-        try:
-            found = sha256_of(folder / name)
-        except FileNotFoundError:
-            return f"{name} is missing"
-        except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
-        if found != saved[name]:
-            return f"{name} is damaged"
-    return None
+    lacking = sorted({*names} - saved.keys())
+    if lacking:
+        return f"{MANIFEST_NAME} lacks {lacking[0]}"
+    with ThreadPoolExecutor(THREADS) as pool:
+        damages = pool.map(lambda name: _damage(folder, name, saved[name]), sorted(saved))
+        return next((damage for damage in damages if damage), None)
+
+
+def _damage(folder: Path, name: str, saved: str) -> str | None:
+    try:
+        return None if sha256_of(folder / name) == saved else f"{name} is damaged"
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except OSError as error:
+        return f"{name} cannot be read ({error.strerror})"
 
 
 def sha256_of(path: Path) -> str:

@@ -160,15 +160,8 @@ class Pretrained(nn.Module):
         if kind != cls.kind:
             raise InputError(f"{folder} holds a {kind!r}, expected a {cls.kind!r}")
         model = cls._built(cls.config_from_json(member(content, "config", dict, path), path), path)
-        weights = load_tensors(folder / WEIGHTS_NAME)
-        refuse_not_finite(model, weights, folder / WEIGHTS_NAME)
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise InputError(
-                f"{folder / WEIGHTS_NAME} does not fit {CONFIG_NAME} beside it: {first}"
-            ) from None
+        weights = folder / WEIGHTS_NAME
+        load_weights(model, load_tensors(weights), weights, f"the {CONFIG_NAME} of its folder")
         model.trained_on = member(content, "trained_on", dict, path, {})
         return model.eval()
 
@@ -178,7 +171,7 @@ class Pretrained(nn.Module):
             return cls(config)
         except InputError:
             raise
-        except Exception as error:  # of a value that no check of ours has seen, a library has errors of its own
+        except Exception as error:  # a library has errors of its own for a value that no check has seen
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} describes a {cls.kind} that cannot be built ({reason})") from error
 
@@ -190,14 +183,18 @@ class Pretrained(nn.Module):
             return upload_folder(self.save_pretrained(Path(temporary) / "model", card=card), repo_id, private)
 
 
-def refuse_not_finite(module: nn.Module, weights: dict[str, Tensor], where: object) -> None:
-    """InputError where weights are infinite or NaN.
+def load_weights(module: nn.Module, weights: dict[str, Tensor], where: object, owner: str) -> None:
+    """Give a module its weights.
 
     Args:
         module: As it was built. What is not finite in it may be so in the weights too: the colours of a palette
             that was never fitted, say.
         weights: By the names of its state dict.
-        where: What the error names.
+        where: What errors name.
+        owner: What the weights must fit, for the error.
+
+    Raises:
+        InputError: The weights are infinite or NaN, or do not fit the module.
     """
     fresh = module.state_dict()
     for name, tensor in weights.items():
@@ -207,6 +204,11 @@ def refuse_not_finite(module: nn.Module, weights: dict[str, Tensor], where: obje
                 f"{where} has {int((~finite).sum()):,} of {tensor.numel():,} numbers in {name} that are infinite or "
                 "NaN, expected finite weights; take the weights of an earlier step"
             )
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = [" ".join(line.split()) for line in str(error).splitlines()]
+        raise InputError(f"{where} does not fit {owner}: {lines[min(1, len(lines) - 1)][:300]}") from None
 
 
 def upload_folder(folder: Path, repo_id: str, private: bool) -> str:

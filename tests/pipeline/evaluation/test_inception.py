@@ -14,12 +14,12 @@ from rasterwise.files import save_tensors
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     """A file that would be unpickled, one that is not there, and one of other weights."""
-    with pytest.raises(InputError, match=r"no .safetensors file; convert them, nothing here unpickles"):
+    with pytest.raises(InputError, match=r"no .safetensors file; convert them, since nothing here unpickles"):
         open_inception(tmp_path / "inception.pth")
     with pytest.raises(InputError, match=r"holds no inception.safetensors"):
         open_inception(tmp_path / "inception.safetensors")
     save_tensors({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="does not hold torchvision's inception_v3"):
+    with pytest.raises(InputError, match="does not fit torchvision's inception_v3: "):
         open_inception(tmp_path / "other.safetensors")
 
 

@@ -235,8 +235,12 @@ def test_openai_refuses_pickles(tmp_path: Path) -> None:
         ("model_type", "gpt2", "'gpt2', expected an 'imagegpt'"),
         ("activation_function", "relu", "activation_function 'relu', expected 'quick_gelu'"),
         ("add_cross_attention", True, "add_cross_attention"),
-        ("n_embd", 20, "do not fit"),
-        ("n_layer", 4, "do not fit"),
+        ("n_embd", 20, "does not fit"),
+        ("n_layer", 4, "does not fit"),
+        ("n_layer", "3", "does not fit ImageGPTConfig"),
+        ("n_positions", [16], "has n_positions = .*, expected a whole number"),
+        ("vocab_size", None, "has vocab_size = null, expected a whole number"),
+        ("resid_pdrop", "0", "does not fit ImageGPTConfig"),
     ],
 )
 def test_openai_refuses_other_models(name: str, other: object, message: str, tmp_path: Path) -> None:
