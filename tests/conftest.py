@@ -6,6 +6,8 @@ import dataclasses
 import io
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,3 +115,15 @@ class Folders:
 def folders(tmp_path: Path) -> Folders:
     """Folders of images under a temporary path."""
     return Folders(tmp_path)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB of its own, which a test may fill."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs rights that this user has not")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)  # a run that failed may still hold its lock there
