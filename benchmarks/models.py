@@ -22,12 +22,14 @@ from pixel_baselines import (
     RowLSTMConfig,
 )
 from rasterwise.data.splits import Batch
+from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.models.pretrained import Pretrained
 from rasterwise.symbols.grid import Grid
 from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.objective import Objective
 from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
 from stage1_vqvae.objective import LearnedTokenizerObjective
+from stage1_vqvae.tokenizers.learned import LearnedTokenizer
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 
 SampledName = Literal[
@@ -101,7 +103,10 @@ class Benchmarked:
 
     def objective(self, model: Pretrained) -> Objective:
         """What its training minimises."""
-        return LearnedTokenizerObjective(model) if isinstance(model, VQVAE) else LikelihoodObjective(model)  # type: ignore[arg-type]
+        if isinstance(model, LearnedTokenizer):
+            return LearnedTokenizerObjective(model)
+        assert isinstance(model, AutoregressiveModel)
+        return LikelihoodObjective(model)
 
     def batch(self, size: Size, batch_size: int, device: torch.device) -> Batch:
         """A training batch of noise."""

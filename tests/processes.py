@@ -92,7 +92,7 @@ STAGES: dict[str, Callable[[], Objective]] = {
 QUANTIZERS: dict[str, AnyQuantizerConfig] = {
     "l2": L2QuantizerConfig(codebook_size=8, code_width=4, dead_code_threshold=0),
     "fsq": FSQConfig(levels=(3, 4)),
-    "lfq": LFQConfig(codebook_size=8),
+    "lfq": LFQConfig(codebook_size=8, entropy_temperature=1.0),  # a sharper one makes more of rounding
     "simvq": SimVQConfig(codebook_size=8, code_width=4),
     "residual": ResidualQuantizerConfig(codebook_size=8, code_width=4, dead_code_threshold=0, depth=2),
 }

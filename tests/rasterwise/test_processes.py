@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from rasterwise.files import load_tensors
+from rasterwise.training.run.metrics_log import METRICS_NAME, read_metrics
 from tests.processes import QUANTIZED, STAGES, STEPS
 
 ONE = [sys.executable, "-m", "tests.processes"]
@@ -24,11 +25,10 @@ def run(command: list[str], *arguments: object) -> None:
 
 
 def metrics(run: Path, split: str) -> dict[str, list[float]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    chosen = [line for line in lines if line["split"] == split]
-    assert chosen[-1]["step"] == STEPS
+    chosen = [line for line in read_metrics(run / METRICS_NAME) if line.split == split]
+    assert chosen[-1].step == STEPS
     assert split == "test" or len(chosen) == STEPS
-    return {name: [line[name] for line in chosen] for name in chosen[0] if name not in ("step", "split")}
+    return {name: [line.metrics[name] for line in chosen] for name in chosen[0].metrics}
 
 
 @pytest.mark.slow
