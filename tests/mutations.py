@@ -42,7 +42,7 @@ def swap(path: Path, rng: random.Random) -> None:
 
 
 def retype(path: Path, rng: random.Random) -> None:
-    """Put a value of another type, or none, in the place of a value of a JSON file or of a line of one."""
+    """Replace a value of a JSON file, or of a line of one, by a value of another type."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.suffix == ".jsonl" else [path.read_text()]
     index = rng.randrange(len(lines))
     content = json.loads(lines[index])
@@ -54,14 +54,14 @@ def retype(path: Path, rng: random.Random) -> None:
 
 
 def _holders(content: Any) -> list[tuple[Any, Any]]:
-    """Every place in JSON content that a value has: its object or list, and its name or index."""
+    """Every value in JSON content: the object or list that holds it, and its name or index there."""
     if isinstance(content, dict):
-        places = [(content, name) for name in content]
+        positions = [(content, name) for name in content]
     elif isinstance(content, list):
-        places = [(content, index) for index in range(len(content))]
+        positions = [(content, index) for index in range(len(content))]
     else:
         return []
-    return places + [place for holder, key in places for place in _holders(holder[key])]
+    return positions + [one for holder, key in positions for one in _holders(holder[key])]
 
 
 ROOT_MARK = ".root"

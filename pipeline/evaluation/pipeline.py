@@ -52,11 +52,11 @@ def evaluate_pipeline(
 
     Returns:
         What ``evaluate_likelihood`` gives: nll_nats a grid, bits_per_dim where symbols are subpixels. Over
-        codes, its nats_per_symbol and accuracy are called nats_per_code and code_accuracy, beside
+        codes, its nats_per_symbol and accuracy are called nats_per_code and code_accuracy, with
         code_histogram_entropy_nats (what a code costs if each is drawn by its frequency alone), and
         ``reconstruction`` is from ``evaluate_tokenizer``, with elbo_bits_per_dim under the trained prior where
         the decoder is a likelihood. With classes also conditional_accuracy (share of samples at
-        temperature 1 that a classifier fitted on real training images calls by their class) beside
+        temperature 1 that a classifier fitted on real training images calls by their class) and
         classifier_accuracy (its accuracy on real test images).
     """
     tokenizer, model = pipeline.tokenizer, pipeline.model

@@ -1,4 +1,4 @@
-"""Datasets of codes: a dataset encoded once by a tokenizer, on disk, and never taken for another one's."""
+"""Datasets of codes: images encoded once by a tokenizer, kept on disk with the tokenizer that made them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ CODES_NAME = "codes.json"
 UNFINISHED_NAME = "unfinished.json"
 SPLITS = ("train", "test")
 SHARD_SUFFIX = ".arrow"
-SHARD_PLACE = b"rasterwise.shard"
-"""In a shard's metadata: its split and index, so that it is not taken for another one."""
+SHARD_ID = b"rasterwise.shard"
+"""The name in a shard's metadata under which it says its split and index."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class CodesKey:
         test: The same for the test split.
         grid: The grid of each item.
         classes: Names of the classes.
-        copies: Augmented copies of each training image, encoded beside the image itself.
+        copies: Augmented copies of each training image, encoded in addition to the image itself.
         augmentation: How they differ from it.
     """
 
@@ -70,15 +70,15 @@ class CodeItems:
     """Codes in the shards of a folder, mapped into memory: only those that are drawn are read.
 
     A shard is an Arrow file of ``codes``, int32 lists in raster order, and perhaps ``label``;
-    ``datasets.Dataset.from_file`` opens it too. Whether its bytes are those that were written is for
-    ``open_codes`` to find out, once: a worker that opens the same shards reads what it needs alone.
+    ``datasets.Dataset.from_file`` opens it too. ``open_codes`` checks the bytes of every shard, once. Nothing is
+    checked again here, so a worker that opens the same shards reads only what it needs.
 
     Args:
         folder: Of the split.
         key: What the codes are.
 
     Raises:
-        ValueError: A shard is none, or another one than its name says; so does pyarrow, with errors of its own.
+        ValueError: A file is no shard, or another shard than its name says. pyarrow raises errors of its own.
     """
 
     def __init__(self, folder: Path, key: CodesKey) -> None:
@@ -99,8 +99,8 @@ class CodeItems:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def fetch(self, numbers: list[int], *, replace: bool) -> Fetched:
-        wanted = np.asarray(numbers, dtype=np.int64)
+    def fetch(self, indices: list[int], *, replace: bool) -> Fetched:
+        wanted = np.asarray(indices, dtype=np.int64)
         shards = np.searchsorted(self._ends, wanted, side="right")
         codes = np.empty((len(wanted), self.key.grid.size), dtype=np.int64)
         labels = np.empty(len(wanted), dtype=np.int64)
@@ -124,7 +124,7 @@ def shard_path(folder: Path, split: str, index: int) -> Path:
 
 
 def shard_names(lengths: dict[str, list[int]]) -> list[str]:
-    """Of all shards in a code dataset's folder, as its manifest has them."""
+    """The names of all shards, relative to the folder of the code dataset."""
     return [
         shard_path(Path(), split, index).as_posix()
         for split in SPLITS
@@ -132,8 +132,8 @@ def shard_names(lengths: dict[str, list[int]]) -> list[str]:
     ]
 
 
-def _place(path: Path) -> bytes:
-    """What the metadata of the shard at a path say: ``train/000003``."""
+def _shard_id(path: Path) -> bytes:
+    """Split and index of the shard at a path, as in its metadata: ``train/000003``."""
     return f"{path.parent.name}/{path.stem}".encode()
 
 
@@ -142,9 +142,9 @@ def _mapped(path: Path, key: CodesKey) -> tuple[np.ndarray, np.ndarray]:
     import pyarrow
 
     table = pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all().combine_chunks()
-    place = (table.schema.metadata or {}).get(SHARD_PLACE, _place(path))  # earlier versions wrote none
-    if place != _place(path):
-        raise ValueError(f"{path.name} is the shard {place.decode(errors='replace')}")
+    found = (table.schema.metadata or {}).get(SHARD_ID, _shard_id(path))  # earlier versions wrote none
+    if found != _shard_id(path):
+        raise ValueError(f"{path.name} is the shard {found.decode(errors='replace')}")
     wanted = {"codes": pyarrow.list_(pyarrow.int32(), key.grid.size)}
     if key.classes:
         wanted["label"] = pyarrow.int64()
@@ -176,17 +176,17 @@ def write_shard(path: Path, codes: np.ndarray, labels: np.ndarray | None, key: C
         columns.append(pyarrow.array(labels))
     table = pyarrow.Table.from_arrays(columns, names=list(features))
     schema = datasets.Features(features).arrow_schema
-    table = table.cast(schema.with_metadata({**(schema.metadata or {}), SHARD_PLACE: _place(path)}))
+    table = table.cast(schema.with_metadata({**(schema.metadata or {}), SHARD_ID: _shard_id(path)}))
     with new_file(path) as pending, pyarrow.ipc.new_stream(str(pending), table.schema) as writer:
         writer.write_table(table)
 
 
 def open_codes(folder: Path) -> CodeData:
-    """Open a code dataset: every shard is checked once, here; its codes are then read as they are needed.
+    """Open a code dataset. Every shard is checked here, once; codes are read when they are needed.
 
     Raises:
-        InputError: The folder is absent, unfinished, lacks a part, is not what was written, or holds the codes of
-            another tokenizer than the one in it.
+        InputError: The folder is absent, unfinished, incomplete or damaged, or its codes are not those of the
+            tokenizer in it.
     """
     import pyarrow
 

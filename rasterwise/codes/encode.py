@@ -87,7 +87,7 @@ def encode_dataset(
         tokenizer: Turns the images into codes.
         images: What to encode.
         folder: Where to. It holds a copy of the tokenizer.
-        copies: Augmented copies of each training image to encode beside the image itself. A small dataset
+        copies: Augmented copies of each training image to encode in addition to the image itself. A small dataset
             needs them: a prior learns a few thousand code grids by heart.
         augmentation: How the copies differ from the image.
         batch_size: Images encoded at once.
@@ -179,7 +179,7 @@ def _begin(tokenizer: ImageTokenizer, unfinished: _Unfinished, folder: Path) -> 
 
 
 def _finish(key: CodesKey, folder: Path) -> None:
-    """Write down what there is, once every shard is written; codes.json comes last and says that all is there."""
+    """Describe the folder once every shard is written. codes.json comes last: its presence means all is there."""
     lengths = {name: CodeItems(folder / name, key).shard_lengths for name in SPLITS}
     write_manifest(folder, shard_names(lengths))
     write_json(folder / CODES_NAME, {"key": asdict(key), "shards": lengths}, checksum=True)

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and are opened as what was saved or refused by name."""
+"""Files and folders that are written whole or not at all, and checked when they are opened."""
 
 from rasterwise.files.json_objects import (
     as_json,

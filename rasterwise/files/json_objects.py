@@ -1,4 +1,4 @@
-"""JSON objects: standard in what is written, strict in what is read, with a checksum where none else is kept."""
+"""JSON objects: what is written is standard JSON, what is read is checked."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ T = TypeVar("T")
 
 
 def as_json(content: Any, *, indent: int | None = 2) -> str:
-    """Content as standard JSON, which has no infinity and no NaN.
+    """Content as standard JSON, which has neither infinities nor NaN.
 
-    Such a number becomes null, and ``not_finite`` in the same object says what it was. ``parse_json`` gives it back.
+    Such a number is written as null, and ``not_finite`` in the same object says what it was. ``parse_json`` restores
+    it.
 
     Example:
         >>> import math
@@ -49,7 +50,7 @@ def write_json(path: Path, content: Any, *, checksum: bool = False) -> None:
     Args:
         path: The file.
         content: JSON-like values. Numbers may be infinite or NaN, see ``as_json``.
-        checksum: Put a checksum into the object, where no manifest holds one of the file.
+        checksum: Add a checksum to the object. Files that a manifest lists need none.
     """
     with new_file(path) as pending:
         pending.write_text(as_json(sealed(content) if checksum else content) + "\n", encoding="utf-8")
@@ -94,7 +95,7 @@ def parse_json(text: str, where: object) -> dict[str, Any]:
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a file with one JSON object a line, each with the number of its line, from 1.
 
-    Empty lines are passed over. Such files are users' own: a ``checksum`` in a line is one of its values.
+    Empty lines are skipped. These are users' files, in which ``checksum`` has no special meaning.
 
     Raises:
         InputError: There is no file, or a line is no JSON object; it is named.
@@ -108,14 +109,17 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def member(content: dict[str, Any], name: str, kind: type[T], where: object, default: T | None = None) -> T:
-    """A value of a JSON object, of the type that it must have; InputError names what is there instead.
+    """A value of a JSON object, which must have a certain type.
 
     Args:
         content: The object.
         name: Of the value.
         kind: dict, list, str or int.
         where: What errors name.
-        default: Taken where the name is absent; None where it must be there.
+        default: Used where the name is absent; None if it must be there.
+
+    Raises:
+        InputError: The name is absent, or the value has another type.
     """
     value = content.get(name, default)
     if value is None and name not in content:
@@ -152,14 +156,15 @@ def _decoded(text: str | bytes, where: object) -> dict[str, Any]:
 
 
 def _checksum(content: dict[str, Any]) -> str:
-    """16 hex digits, the same whatever the order of the names and the white space between them."""
+    """16 hex digits. The order of names and the white space between them do not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _standard(value: Any) -> tuple[Any, Any]:
-    """A value with null for each number that JSON has not, and the mark that ``not_finite`` has of it.
+    """A value in standard JSON, and its mark for ``not_finite``.
 
-    The mark of a number is its name, that of a list has those of its items by their index; None for none.
+    The mark of an infinite or NaN number is its name ("inf", "-inf" or "nan"). The mark of a list holds the marks of
+    its items by index. All other values have none.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return None, str(float(value))

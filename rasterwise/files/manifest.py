@@ -1,4 +1,4 @@
-"""Manifests: the SHA-256 of a folder's files beside them, so that what is opened is what was saved."""
+"""Manifests: a file that holds the SHA-256 of a folder's other files, so that what is opened is what was saved."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rasterwise.files.json_objects import as_json, sealed
 
 MANIFEST_NAME = "manifest.json"
 THREADS = 4
-"""Files that are hashed at once: one processor is slower than many disks, and Python's lock is not held."""
+"""Files that are hashed at once. Hashing runs outside Python's lock, and many disks are faster than one core."""
 
 
 def write_manifest(folder: Path, names: Iterable[str]) -> None:
-    """Write the SHA-256 of files beside them; call it before the folder takes its name.
+    """Write a folder's manifest. Call it when the files are complete, before the folder takes its name.
 
     Args:
         folder: Where ``manifest.json`` goes.
@@ -29,21 +29,22 @@ def write_manifest(folder: Path, names: Iterable[str]) -> None:
 
 
 def verify_manifest(folder: Path, names: Iterable[str], mend: str) -> None:
-    """InputError where a file of a folder is not what was saved.
-
-    Folders of earlier versions have no manifest: they pass.
+    """Check the files of a folder. A folder without a manifest, as earlier versions wrote it, passes.
 
     Args:
-        folder: Of the files.
+        folder: Where the manifest is.
         names: The files that must be there. Every byte of them is read.
-        mend: What the user can do about it.
+        mend: What the user can do about damage, for the error.
+
+    Raises:
+        InputError: A file is not what was saved.
     """
     if (folder / MANIFEST_NAME).exists() and (damage := damage_of(folder, names)):
         raise InputError(f"{folder}: {damage}; {mend}")
 
 
 def damage_of(folder: Path, names: Iterable[str]) -> str | None:
-    """The first difference from the manifest, "model.safetensors is damaged" say; None where there is none."""
+    """The first damage found, such as "model.safetensors is damaged"; None where every file is what was saved."""
     try:
         saved = _read(folder / MANIFEST_NAME)
     except FileNotFoundError:
@@ -78,7 +79,7 @@ def _text(content: dict[str, Any]) -> bytes:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """The digests in a manifest, which has one of itself too: a damaged manifest blames no file but itself."""
+    """The digests in a manifest. It has a checksum of its own, so that its damage is not blamed on another file."""
     text = path.read_bytes()
     content = json.loads(text)
     files = content["files"]

@@ -46,7 +46,7 @@ CARD_NAME = "README.md"
 BPE_NAME = "tokenizer.json"
 """Of a text tokenizer that was trained."""
 CONTENT = (CONFIG_NAME, WEIGHTS_NAME)
-"""What is read of a model folder, and what its manifest holds: the card may be edited."""
+"""The files that a model is opened from, which its manifest lists. The card may be edited."""
 MEND = f"restore it from a copy or save the model again; if the change is yours, delete {MANIFEST_NAME}"
 
 
@@ -187,8 +187,8 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], where: object, o
     """Give a module its weights.
 
     Args:
-        module: As it was built. What is not finite in it may be so in the weights too: the colours of a palette
-            that was never fitted, say.
+        module: As it was built. Weights may be infinite or NaN only where the module is: the colours of a palette
+            are NaN until they are fitted.
         weights: By the names of its state dict.
         where: What errors name.
         owner: What the weights must fit, for the error.

@@ -37,10 +37,10 @@ def append_metrics(path: Path, step: int, split: str, metrics: dict[str, float])
 
 
 def read_metrics(path: Path) -> list[Logged]:
-    """All lines of a log. A last one without an end was cut short by a kill, or is being written: it is left out.
+    """All lines of a log. A last line without an end is left out: it is being written, or a kill cut it short.
 
     Raises:
-        InputError: There is no log, or a line is not what was written; it is named.
+        InputError: There is no log, or a line is not what was written. The error names the line.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -52,7 +52,7 @@ def read_metrics(path: Path) -> list[Logged]:
 
 
 def rewind_metrics(path: Path, step: int) -> None:
-    """Take the lines after a step out of a log, where there is one."""
+    """Remove the lines after a step from a log, if there is one."""
     if path.exists():
         lines = [logged.line + "\n" for logged in read_metrics(path) if logged.step <= step]
         with new_file(path) as pending:

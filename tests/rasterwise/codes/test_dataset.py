@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipeline.commands.train import decode_of
-from rasterwise.codes.dataset import CODES_NAME, SHARD_PLACE, CodeData, open_codes
+from rasterwise.codes.dataset import CODES_NAME, SHARD_ID, CodeData, open_codes
 from rasterwise.codes.encode import encode_dataset
 from rasterwise.data.config import DataConfig
 from rasterwise.data.dataset import ImageData, open_images
@@ -136,7 +136,7 @@ def forget_checksums(folder: Path) -> None:
         )
     for path in folder.glob("*/*.arrow"):
         table = pyarrow.ipc.open_stream(path.read_bytes()).read_all()
-        metadata = {k: v for k, v in table.schema.metadata.items() if k != SHARD_PLACE}
+        metadata = {k: v for k, v in table.schema.metadata.items() if k != SHARD_ID}
         with pyarrow.ipc.new_stream(str(path), table.schema.with_metadata(metadata)) as writer:
             writer.write_table(table.replace_schema_metadata(metadata))
 
@@ -176,7 +176,7 @@ def test_shards_that_changed_places_are_found(other: str, sharded: Path) -> None
 
 
 def test_codes_of_an_earlier_version_open(sharded: Path) -> None:
-    """Without a manifest, checksums and the shards' places in their metadata."""
+    """Without a manifest, checksums and the shards' names in their metadata."""
     expected = symbols_of(open_codes(sharded))
     forget_checksums(sharded)
     assert torch.equal(symbols_of(open_codes(sharded)), expected)
