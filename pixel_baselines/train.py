@@ -49,13 +49,12 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
         f"{COMMAND}{model.kind}",
         task,
         accelerator,
-        images=images if options.data.skip_broken else None,
+        images=images,
     )
 
 
 def _codes_task(options: TrainPixel[Any], codes: CodeData, decode: Decode | None) -> TrainingTask:
-    if options.augmentation.active:
-        raise InputError("codes are augmented as they are made: encode them with --copies, not here")
+    _refuse_beside_codes(options)
     config = dataclasses.replace(
         _without_order(options.model),
         grid=codes.key.grid,
@@ -63,6 +62,19 @@ def _codes_task(options: TrainPixel[Any], codes: CodeData, decode: Decode | None
         tokenizer=codes.key.tokenizer,
     )
     return codes_task(model_of(config), codes, label_dropout=options.label_dropout, decode=decode)
+
+
+def _refuse_beside_codes(options: TrainPixel[Any]) -> None:
+    """Raise an InputError if an option is about images, none of which are read where codes are given."""
+    if options.augmentation.active:
+        raise InputError("codes are augmented as they are made: encode them with --copies, not here")
+    of_images = [(options, name) for name in ("levels", "dynamic", "palette")]
+    of_images += [(options.data, option.name) for option in dataclasses.fields(options.data)]
+    for part, name in of_images:
+        if getattr(part, name) != getattr(type(part), name):
+            raise InputError(
+                f"--{name.replace('_', '-')} is about images, but --codes trains on codes; leave one of them out"
+            )
 
 
 def _images_task(options: TrainPixel[Any], images: ImageData, device: torch.device) -> TrainingTask:

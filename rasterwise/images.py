@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from rasterwise.errors import InputError
@@ -22,7 +22,11 @@ Images: TypeAlias = Tensor | np.ndarray | Image.Image | str | Path | Sequence[An
 
 FORMS = "a PIL image, a path, a uint8 tensor or array, or several of them"
 
-GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "F"}
+GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
+COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
+
+BITS_PER_SAMPLE = 258
+"""The tag of a TIFF file."""
 
 
 def to_uint8(images: Images, colour: Colour) -> Tensor:
@@ -98,14 +102,44 @@ def to_levels(images: Tensor) -> Tensor:
 
 
 def pil_to_tensor(image: Image.Image, colour: Colour) -> Tensor:
-    """A PIL image of any mode as uint8 ``(C, H, W)``; transparency is laid on white."""
-    if image.mode in ("I;16", "I;16B", "I"):  # 16-bit grey
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    """A PIL image as uint8 ``(C, H, W)``; transparency is laid on white.
+
+    Raises:
+        InputError: See ``eight_bit``.
+    """
+    image = eight_bit(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
+        image = image.convert("LA" if image.mode == "La" else image.mode).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     array = np.array(image.convert("L" if colour == "grey" else "RGB"))
     return torch.from_numpy(array[None] if colour == "grey" else array.transpose(2, 0, 1).copy())
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """The image with 8 bits a value: integers of more are scaled from 0 … 65535, floats from 0 … 1.
+
+    Raises:
+        InputError: A value lies outside, or is not a number; or the image is of a mode that has no such form.
+    """
+    if image.mode in COLOUR_MODES or image.mode in ("1", "L", "LA", "La"):
+        return image
+    if image.mode not in GREY_MODES:
+        raise InputError(f"it is of mode {image.mode}, expected grey or RGB; convert it")
+    values, most = np.asarray(image), 1.0 if image.mode == "F" else 65535
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= most):
+        kind = "floats" if image.mode == "F" else "integers"
+        raise InputError(
+            f"it holds {kind} from {low:g} to {high:g}, expected 0 to {most:g}; store it as 8 bits"
+        )
+    if image.mode == "F":
+        return Image.fromarray((values * 255).round().astype(np.uint8))
+    return Image.fromarray((values // 257).astype(np.uint8))
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether an image has no colours, whatever its mode."""
+    return image.mode in GREY_MODES or bool((pixels := pil_to_tensor(image, "rgb")).eq(pixels[:1]).all())
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -118,8 +152,9 @@ def resized(image: Image.Image, height: int, width: int, resample: Resample = "b
     """Scale (antialiased) until the image covers ``height × width``, and crop the centre."""
     if image.size == (width, height):
         return image
-    if image.mode in ("P", "1"):  # palettes and bits cannot be interpolated
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    image = eight_bit(image)
+    if image.mode in ("P", "PA", "1"):  # palettes and bits cannot be interpolated
+        image = image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB")
     method = Image.Resampling[resample.upper()]
     return ImageOps.fit(image, (width, height), method=method)
 
@@ -137,10 +172,22 @@ def open_image(path: Path) -> Image.Image:
 
 
 def decode_image(content: bytes) -> Image.Image:
-    """Decode an image file's bytes, upright by its EXIF orientation."""
-    image = Image.open(io.BytesIO(content))
+    """Decode an image file's bytes, upright by its EXIF orientation; of an animation, the first frame.
+
+    Raises:
+        InputError: It is empty, no image, or see ``eight_bit``.
+        Exception: Whatever Pillow raises for an image that is damaged.
+    """
+    if not content:
+        raise InputError("it is empty")
+    try:
+        image = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise InputError("it is no image of a kind that can be read") from None
     image.load()
-    return ImageOps.exif_transpose(image)
+    if image.mode == "I" and image.format == "TIFF" and 32 in image.tag_v2.get(BITS_PER_SAMPLE, ()):  # type: ignore[attr-defined]
+        raise InputError("it holds 32-bit integers, whose scale nothing tells; store it as 8 or 16 bits")
+    return eight_bit(ImageOps.exif_transpose(image))
 
 
 def image_grid(images: Tensor, columns: int | None = None, *, min_side: int = 600) -> Image.Image:

@@ -63,14 +63,14 @@ def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:
         augmented(data.train, options.augmentation),
         evaluate=lambda model, accelerator: evaluate_tokenizer(model, data.test, data.shape, accelerator),
         draw=lambda model: reconstruction_image(model, shown),
-        card=f"Trained on `{options.data.dataset}`, images {'×'.join(map(str, data.shape))}.",
+        card=f"Trained on `{options.data.name}`, images {'×'.join(map(str, data.shape))}.",
     )
     return run_training(
         dataclasses.replace(options, model=config),
         COMMAND,
         task,
         accelerator,
-        images=data if options.data.skip_broken else None,
+        images=data,
     )
 
 

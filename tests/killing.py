@@ -22,9 +22,9 @@ import pipeline.commands.train
 import pixel_baselines.train
 import stage1_vqvae.train
 from pipeline.cli import main as rasterwise
+from rasterwise.data.columns import Columns
 from rasterwise.data.dataset import ImageData
 from rasterwise.data.indexed import tensor_split
-from rasterwise.data.rows import Columns
 
 SHORT = [
     "--device=cpu", "--steps=10", "--batch-size=48", "--warmup-steps=2", "--save-every=1", "--evaluate-every=3",

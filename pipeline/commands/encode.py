@@ -16,7 +16,7 @@ from pipeline.models import open_tokenizer
 from rasterwise.codes.encode import SHARD_SIZE, claim_codes, encode_dataset
 from rasterwise.command_line.run import run_command
 from rasterwise.data.augmentation import Augmentation
-from rasterwise.data.config import SAME, DataConfig, same_data
+from rasterwise.data.config import SAME_DATA, DataConfig, same_data
 from rasterwise.data.dataset import open_images
 from rasterwise.measure.metrics import histogram_entropy_nats
 from rasterwise.progress import Progress
@@ -41,7 +41,7 @@ class Encode:
 
     tokenizer: str = "runs/vqvae"
     output: Path = Path("runs/codes")
-    data: DataConfig = field(default_factory=lambda: DataConfig(dataset=SAME))
+    data: DataConfig = SAME_DATA
     copies: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
     batch_size: int = 256
@@ -60,6 +60,7 @@ def encode(options: Encode) -> dict[str, Any]:
     main = accelerator.is_main_process
     with Progress("reading images", "image", shown=main) as progress:
         data = open_images(same_data(options.data, tokenizer.trained_on), progress)
+    data.origin.refuse_output(options.output)
     broken = len(data.train.broken) + len(data.test.broken)
     with Progress("encoding", "image", shown=main) as progress:
         codes = encode_dataset(
@@ -85,6 +86,8 @@ def encode(options: Encode) -> dict[str, Any]:
         "output": str(options.output),
         "train_grids": codes.train.length,
         "test_grids": codes.test.length,
+        "images_found": data.found,
+        "images_read": data.found - broken,
         "broken_images": broken,
         "grid": str(codes.key.grid),
         "codes_used": int((histogram > 0).sum()),

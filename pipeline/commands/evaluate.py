@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,8 +14,8 @@ from pipeline.evaluation.pipeline import evaluate_pipeline, evaluate_reconstruct
 from pipeline.image_pipeline import ImagePipeline
 from pipeline.models import open_tokenizer
 from rasterwise.command_line.run import run_command
-from rasterwise.data.config import SAME, DataConfig, same_data
-from rasterwise.data.dataset import broken_images, open_images
+from rasterwise.data.config import SAME_DATA, DataConfig, same_data
+from rasterwise.data.dataset import image_counts, open_images
 from rasterwise.models.pretrained import local_folder
 from rasterwise.progress import Progress
 
@@ -36,7 +36,7 @@ class Evaluate:
     """
 
     source: str
-    data: DataConfig = field(default_factory=lambda: DataConfig(dataset=SAME))
+    data: DataConfig = SAME_DATA
     samples: int = 1000
     seed: int = 0
     batch_size: int = 128
@@ -60,8 +60,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         report = evaluate_pipeline(
             pipeline, data, samples=options.samples, seed=options.seed, batch_size=options.batch_size
         )
-    broken = broken_images(data, accelerator)
-    return {"source": options.source, **report, **({"broken_images": broken} if broken else {})}
+    return {"source": options.source, **report, **image_counts(data, accelerator)}
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:

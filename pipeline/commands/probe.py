@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from pipeline.evaluation.linear_probe import LayeredModel, probe_layers
 from pipeline.image_pipeline import ImagePipeline
 from rasterwise.command_line.run import run_command
-from rasterwise.data.config import SAME, DataConfig, same_data
+from rasterwise.data.config import SAME_DATA, DataConfig, same_data
 from rasterwise.data.dataset import open_images
 from rasterwise.data.indexed import first_of
 from rasterwise.errors import InputError
@@ -39,7 +39,7 @@ class ProbeCommand:
     """
 
     source: str
-    data: DataConfig = field(default_factory=lambda: DataConfig(dataset=SAME))
+    data: DataConfig = SAME_DATA
     train_size: int = 0
     test_size: int = 0
     output: Path | None = None

@@ -11,7 +11,7 @@ import torch
 
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.indexed import IndexedSplit
-from rasterwise.data.rows import digest
+from rasterwise.data.reading import digest
 from rasterwise.data.splits import Batch, Fetched
 from rasterwise.errors import InputError
 from rasterwise.files import from_json, member, new_file, read_json, verify_manifest

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from rasterwise.command_line.options import TrainingOptions
 from rasterwise.data.config import DataConfig
-from rasterwise.data.dataset import ImageData, broken_images, open_images
+from rasterwise.data.dataset import ImageData, image_counts, open_images
 from rasterwise.progress import Progress
 from rasterwise.training.dry_run import dry_run
 from rasterwise.training.loop import train
@@ -38,21 +38,23 @@ def run_training(
         command: The name of its runs in run.json.
         task: What is trained.
         accelerator: From ``start_accelerator``.
-        images: The images, whose broken ones the report then counts; None where none are skipped.
+        images: The images that it is trained on, if any. The report counts them, the output must not lie in their
+            folder, and a run that is resumed must have had the same.
 
     Returns:
         The report of the training, of the run if it had ended before, or of the dry run.
 
     Raises:
-        InputError: The folder holds something else, or a run with another configuration.
+        InputError: The folder holds something else, or a run with another configuration or other images.
     """
     if options.dry_run:
         return dry_run(options, task.objective, task.split, options.training, accelerator)
     main = accelerator.is_main_process
-    run = RunFolder.claim(options.output, command, options, force=options.force, main=main)
+    origin = None if images is None else images.origin
+    run = RunFolder.claim(options.output, command, options, data=origin, force=options.force, main=main)
     accelerator.wait_for_everyone()
     if run.report:
         return {"output": str(run.path), **run.report}
     report = train(task, options.training, run, accelerator)
-    broken = {} if images is None else {"broken_images": broken_images(images, accelerator)}
-    return {"output": str(run.path), **dataclasses.asdict(report), **broken}
+    counts = {} if images is None else image_counts(images, accelerator)
+    return {"output": str(run.path), **dataclasses.asdict(report), **counts}

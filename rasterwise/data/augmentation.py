@@ -1,4 +1,4 @@
-"""Training images changed at random: turned, shifted, scaled, mirrored, cropped, in other light and colour."""
+"""Random changes to training images: rotation, shear, shift, scale, flip, crop, brightness, contrast, saturation."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from rasterwise.errors import InputError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training image may be changed at random. The default changes nothing.
+    """How much a training image may be changed at random. The default changes nothing.
 
     Attributes:
-        rotate: Degrees, either way.
-        shear: Degrees, either way.
-        shift: Share of the size, either way in both directions.
-        scale: Share by which it may grow or shrink.
+        rotate: Rotation, at most so many degrees either way.
+        shear: Shear, at most so many degrees either way.
+        shift: Shift in both directions, at most this share of the size.
+        scale: Scaling, at most by this share up or down.
         flip: Mirror one image in two, left to right.
         crop: Pixels added at every edge before a piece of the image's own size is cut out at random.
-        fill: Grey value, 0 to 255, of what comes in at the edges.
-        brightness: Share by which it may become brighter or darker.
-        contrast: Share by which its contrast may rise or fall.
-        saturation: Share by which its colours may become stronger or paler; grey images have none.
+        fill: Grey value, 0 to 255, of new pixels at the edges.
+        brightness: Change of brightness, at most by this share up or down.
+        contrast: Change of contrast, at most by this share up or down.
+        saturation: Change of saturation, at most by this share up or down; grey images have none.
 
     Example:
         >>> import torch
@@ -65,20 +65,20 @@ class Augmentation:
     @property
     def active(self) -> bool:
         """Whether it changes anything."""
-        return self.turns or self.flip or bool(self.crop) or self.lights
+        return self.affine or self.flip or bool(self.crop) or self.photometric
 
     @property
-    def turns(self) -> bool:
-        """Whether pixels are moved by an affine map."""
+    def affine(self) -> bool:
+        """Whether an affine map moves pixels."""
         return bool(self.rotate or self.shear or self.shift or self.scale)
 
     @property
-    def lights(self) -> bool:
-        """Whether pixels become other values where they are."""
+    def photometric(self) -> bool:
+        """Whether the values of pixels are changed where they are."""
         return bool(self.brightness or self.contrast or self.saturation)
 
     def __call__(self, images: Tensor, seed: int, indices: Sequence[int] | None = None) -> Tensor:
-        """Change each image in its own way, which depends on nothing but the seed and the image's number.
+        """Change each image in its own way, which depends on the seed and the image's index alone.
 
         Args:
             images: uint8 ``(B, C, H, W)``.
@@ -91,18 +91,18 @@ class Augmentation:
         indices = range(len(images)) if indices is None else indices
         return torch.stack(
             [
-                self._changed(image, np.random.default_rng([seed, number]))
-                for image, number in zip(images, indices, strict=True)
+                self._changed(image, np.random.default_rng([seed, index]))
+                for image, index in zip(images, indices, strict=True)
             ]
         )
 
     def _changed(self, image: Tensor, random: np.random.Generator) -> Tensor:
-        # torchvision's own random transforms draw from the global random state; that of a training run must
-        # not depend on this one.
+        # torchvision's random transforms draw from the global random state. A training run's draws must not depend
+        # on the augmentation, so the parameters are drawn here.
         from torchvision.transforms.v2 import InterpolationMode, functional
 
         height, width = image.shape[-2:]
-        if self.turns:
+        if self.affine:
             image = functional.affine(
                 image,
                 angle=random.uniform(-self.rotate, self.rotate),
@@ -130,11 +130,11 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class AugmentedSplit:
-    """A train split whose images are changed anew each time they are drawn at random.
+    """A train split whose images are changed anew each time they are drawn.
 
     Attributes:
         split: The images.
-        augmentation: How they are changed; read in order they are not.
+        augmentation: How they are changed where they are shuffled; read in order, they stay as they are.
     """
 
     split: Split

@@ -1,37 +1,45 @@
-"""Any image dataset as uint8 batches: a Hub id, a folder of parquet files or images, or built-in digits."""
+"""Any image dataset as uint8 batches: a Hub dataset, a folder of parquet files or images, or built-in digits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from rasterwise.data.config import DataConfig
-from rasterwise.data.parquet import ParquetRows
-from rasterwise.data.rows import (
+from rasterwise.data.columns import Columns, choose_columns, classes_of
+from rasterwise.data.config import DIGITS, NONE, DataConfig
+from rasterwise.data.reading import (
     BrokenImageError,
-    Columns,
     Preparation,
     Reader,
     decode_stored,
     digest,
     read_split,
-    some_rows,
 )
-from rasterwise.data.sources import _open_splits
+from rasterwise.data.sources.digits import open_digits
+from rasterwise.data.sources.folders import listing_of, named, parquet_splits, split_of
+from rasterwise.data.sources.hub import HUB, open_declared, open_hub
+from rasterwise.data.sources.image_folder import open_image_folder
+from rasterwise.data.sources.parquet import ParquetRows
+from rasterwise.data.sources.rows import HoldOut, Rows
+from rasterwise.data.sources.state import Contents, Origin
 from rasterwise.data.splits import Split
 from rasterwise.data.streaming import StreamedSplit
 from rasterwise.data.workers import worker_count
 from rasterwise.errors import InputError
 from rasterwise.images import GREY_MODES, Colour
+from rasterwise.processes import is_main_process
 
 if TYPE_CHECKING:
-    import datasets
     from accelerate import Accelerator
 
 IMAGES_LOOKED_AT = 64
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,8 @@ class ImageData:
         shape: (channels, height, width) of every image.
         classes: Names of the classes; empty where the images have no labels.
         columns: Where in the dataset all this was found.
+        found: Images in both splits as they are stored, broken ones among them.
+        origin: Where they came from, and what tells these data from others.
     """
 
     train: Split
@@ -51,6 +61,8 @@ class ImageData:
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     columns: Columns
+    found: int = 0
+    origin: Origin = field(default_factory=lambda: Origin(""))
 
 
 def open_images(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> ImageData:
@@ -68,20 +80,26 @@ def open_images(config: DataConfig, progress: Callable[[int, int], None] | None 
             differ in size and no size is given; an image does not decode, and they are not left out; a
             label is out of range.
     """
-    train, test = _open_splits(config)
-    columns = _find_columns(train.features, config)
-    classes = _classes(train.features, columns)
+    splits, folders = _open(config)
+    train, test = _train_and_test(splits, config)
+    columns = choose_columns(train.columns, config)
+    classes = classes_of(train, test, columns, config)
+    train, test = (rows.select_columns(columns.read) for rows in (train, test))
     preparation = _prepare(_look_at(train, columns.image, config), config)
-    parts: list[Split] = []
+    parts, contents = list[Split](), Contents()
     for name, rows in ((config.train_split, train), (config.test_split, test)):
-        reader = Reader(name, columns, preparation, len(classes), config.skip_broken)
+        reader = Reader(name, columns, preparation, classes, config.skip_broken)
         workers = worker_count(config.workers)
-        if isinstance(rows, ParquetRows):
-            fingerprint = digest(rows.state, rows.hold_out, preparation)
+        if config.streaming and isinstance(rows, ParquetRows):
+            fingerprint = digest(*rows.state, preparation)
             parts.append(StreamedSplit(rows, reader, fingerprint, workers, config.shuffle_buffer))
         else:
-            parts.append(read_split(rows, reader, workers, progress, hold=not config.streaming))
-    return ImageData(parts[0], parts[1], preparation.shape, classes, columns)
+            held = None if config.streaming else contents
+            parts.append(read_split(rows, reader, workers, progress, contents=held))
+    origin = Origin.of(config.dataset, folders, {**train.files, **test.files}, contents)
+    return ImageData(
+        parts[0], parts[1], preparation.shape, classes.names, columns, len(train) + len(test), origin
+    )
 
 
 def broken_images(data: ImageData, accelerator: Accelerator) -> int:
@@ -94,60 +112,125 @@ def broken_images(data: ImageData, accelerator: Accelerator) -> int:
     return len({tuple(one) for one in gather_object(found)})
 
 
+def image_counts(data: ImageData, accelerator: Accelerator) -> dict[str, int]:
+    """How many images were found, how many of them can be read, and how many are broken, if any; for a report.
+
+    Of images that are read as they are needed, those that no process has come upon count as read. All processes
+    call this.
+    """
+    broken = broken_images(data, accelerator)
+    counts = {"images_found": data.found, "images_read": data.found - broken}
+    return {**counts, **({"broken_images": broken} if broken else {})}
+
+
 # ---------------------------------------------------------------------------- opening
 
 
-# ---------------------------------------------------------------------------- columns
+def _open(config: DataConfig) -> tuple[Mapping[str, Rows], tuple[Path, ...]]:
+    """The splits of a dataset by name, and the local folders that they lie in."""
+    on_hub = config.dataset.startswith(HUB)
+    for name in ("subset", "revision"):
+        if (
+            getattr(config, name) is not None
+            and not on_hub
+            and (name == "revision" or config.dataset == DIGITS)
+        ):
+            raise InputError(
+                f"--{name} {getattr(config, name)} is for datasets on the Hub, not {config.dataset!r}"
+            )
+    if on_hub:
+        return open_hub(config.dataset, config.subset, config.revision, streaming=config.streaming), ()
+    if config.dataset == DIGITS:
+        if Path(DIGITS).is_dir() and is_main_process():
+            _log.warning("dataset 'digits' is the built-in one; the folder of that name here is './digits'")
+        return {"train": open_digits()}, ()
+    return _open_folder(Path(config.dataset), config)
 
 
-def _find_columns(features: datasets.Features | None, config: DataConfig) -> Columns:
-    import datasets
-
-    if not features:
+def _open_folder(root: Path, config: DataConfig) -> tuple[Mapping[str, Rows], tuple[Path, ...]]:
+    try:
+        state = "" if root.is_dir() else "is a file" if root.exists() else "does not exist"
+    except (OSError, ValueError) as error:  # too long, with a null character
+        state = f"cannot be looked up ({error})"
+    if not config.dataset:
+        state = "has no name"
+    if state:
         raise InputError(
-            f"dataset {config.dataset!r} does not say what its columns hold; expected an image column"
+            f"dataset folder {config.dataset[:200]!r} {state}; expected 'digits', a folder of images or parquet "
+            "files, or a dataset on the Hugging Face Hub (OWNER/NAME)"
         )
-    for flag in ("image_column", "label_column", "caption_column"):
-        name = getattr(config, flag)
-        if name is not None and name not in features:
-            raise InputError(f"--{flag.replace('_', '-')} {name!r}: the columns are {', '.join(features)}")
-    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    image = config.image_column or _only(images, "image", config.dataset, features)
-    if image is None:
+    listing = listing_of(root)
+    if not listing.images and not listing.parquet:
+        found = f"holds {named(listing.unread)} alone" if listing.unread else "is empty"
+        raise InputError(f"dataset folder {str(root)!r} {found}, expected images or parquet files")
+    if listing.images and listing.parquet:
         raise InputError(
-            f"dataset {config.dataset!r} has no image column; its columns are {', '.join(features)}"
+            f"dataset folder {str(root)!r} holds parquet files ({named(listing.parquet)}) and image files "
+            f"({named(listing.images)}): name a folder that holds one or the other"
         )
-    if not isinstance(features[image], datasets.Image):
-        raise InputError(f"column {image!r} holds {features[image]}, expected images")
-    label = config.label_column or _only(labels, "label", config.dataset, features)
-    if label is not None and not isinstance(features[label], datasets.ClassLabel):
+    declared = open_declared(root, config.subset) if listing.parquet else None
+    if config.subset is not None and declared is None:
         raise InputError(
-            f"column {label!r} holds {features[label]}, expected class labels (a ClassLabel feature)"
+            f"--subset {config.subset}: dataset folder {str(root)!r} declares no subsets in a README.md"
         )
-    strings = [name for name, feature in features.items() if getattr(feature, "dtype", None) == "string"]
-    likely = [name for name in strings if name in ("caption", "text", "captions", "description", "prompt")]
-    return Columns(image, label, config.caption_column or (likely[0] if likely else None))
+    if listing.unread and is_main_process():
+        _log.warning("not read in %s: %s", root, named(listing.unread))
+    folders = (root, *dict.fromkeys(listing.linked))
+    if declared is not None:
+        return declared, folders
+    if listing.images:
+        return open_image_folder(listing, with_classes=config.label_column != NONE), folders
+    files = parquet_splits(listing)
+    return {name: ParquetRows.open([str(root / file) for file in files[name]]) for name in files}, folders
 
 
-def _only(names: list[str], what: str, dataset: str, features: Any) -> str | None:
-    if len(names) > 1 and what not in names:
+def _train_and_test(splits: Mapping[str, Rows], config: DataConfig) -> tuple[Rows, Rows]:
+    """The two splits that the configuration names; where there is only one to train on, a part of it is held out."""
+    train_name = _find(splits, config.train_split)
+    if train_name is None:
         raise InputError(
-            f"dataset {dataset!r} has {what} columns {', '.join(names)}; choose with --{what}-column"
+            f"dataset {config.dataset!r} has no split {config.train_split!r}, it has {', '.join(splits)}; "
+            "name one with --train-split"
         )
-    return what if what in names else (names[0] if names else None)
+    asked = (
+        (config.test_split, "validation")
+        if config.test_split == DataConfig.test_split
+        else (config.test_split,)
+    )
+    found = (name for wanted in asked if (name := _find(splits, wanted)) not in (None, train_name))
+    test_name = next(found, None)
+    unread = [name for name in splits if name not in (train_name, test_name)]
+    if unread and is_main_process():
+        _log.warning("not read of dataset %s: the splits %s", config.name, ", ".join(unread))
+    if test_name is not None:
+        return splits[train_name], splits[test_name]
+    if config.test_split != DataConfig.test_split:
+        raise InputError(
+            f"dataset {config.dataset!r} has no split {config.test_split!r} apart from the train split, "
+            f"it has {', '.join(splits)}; name one with --test-split"
+        )
+    one_in = 5 if config.dataset == DIGITS else 10
+    rows = splits[train_name]
+    train, test = (rows.select(HoldOut(one_in, chosen)) for chosen in (False, True))
+    if len(rows) and not len(test):
+        raise InputError(f"{len(rows)} images are too few to hold some out for a test split; add more")
+    return train, test
 
 
-def _classes(features: Any, columns: Columns) -> tuple[str, ...]:
-    return tuple(features[columns.label].names) if columns.label else ()
+def _find(splits: Mapping[str, Rows], wanted: str) -> str | None:
+    """A split by its name, or by another that it may have: val for validation."""
+    if wanted in splits:
+        return wanted
+    meant = split_of(wanted)
+    return next((name for name in splits if meant is not None and split_of(name) == meant), None)
 
 
 # ---------------------------------------------------------------------------- images
 
 
-def _look_at(rows: Any, column: str, config: DataConfig) -> list[Image.Image]:
+def _look_at(rows: Rows, column: str, config: DataConfig) -> list[Image.Image]:
     images: list[Image.Image] = []
-    for row in some_rows(rows, IMAGES_LOOKED_AT):
+    for row in rows.sample(IMAGES_LOOKED_AT):
         try:
             images.append(decode_stored(row, column, config.train_split))
         except BrokenImageError:
@@ -162,12 +245,13 @@ def _look_at(rows: Any, column: str, config: DataConfig) -> list[Image.Image]:
 def _prepare(images: list[Image.Image], config: DataConfig) -> Preparation:
     grey = all(image.mode in GREY_MODES for image in images)
     colour: Colour = config.colour if config.colour != "auto" else ("grey" if grey else "rgb")
+    seen = grey and config.colour == "auto"
     if config.size is not None:
-        return Preparation(colour, config.size, config.size, config.resample, True)
+        return Preparation(colour, config.size, config.size, config.resample, True, seen)
     sizes = sorted({image.size for image in images})
     if len(sizes) > 1:
         found = ", ".join(f"{width}×{height}" for width, height in sizes[:3])
         raise InputError(
             f"images of dataset {config.dataset!r} differ in size ({found}, …); choose one with --size"
         )
-    return Preparation(colour, sizes[0][1], sizes[0][0], config.resample, False)
+    return Preparation(colour, sizes[0][1], sizes[0][0], config.resample, False, seen)

@@ -16,7 +16,7 @@ from rasterwise.data.workers import BrokenImages, loaded
 
 
 class Items(Protocol):
-    """Items that can be fetched by number."""
+    """Items that can be fetched by index."""
 
     def __len__(self) -> int: ...
 
@@ -25,20 +25,20 @@ class Items(Protocol):
 
         Args:
             indices: Which.
-            replace: Another item takes the place of each broken one; else it is left out.
+            replace: Replace each broken item by another one; else it is left out.
         """
         ...
 
 
 class IndexedSplit:
-    """A split whose items can be fetched by number.
+    """A split whose items can be fetched by index.
 
     Args:
         items: The items.
         fingerprint: See ``Split``.
         workers: Processes that fetch ahead (0: fetch in this process).
-        held: The items are in memory, so that workers are of use only where they are changed.
-        broken: Images left out before.
+        held: The items are in memory, so that workers are of use only where items are changed.
+        broken: Images that have been left out already.
 
     Example:
         >>> import torch
@@ -105,7 +105,7 @@ class IndexedSplit:
 
 @dataclass(frozen=True)
 class _ChangedReads:
-    """What workers do for a batch at random: ``(draw, item)`` pairs to items, changed as the draws say."""
+    """What workers do for a shuffled batch: ``(draw, item)`` pairs to items, each changed by its draw."""
 
     items: Items
     change: Change | None
@@ -120,7 +120,7 @@ class _ChangedReads:
 
 @dataclass(frozen=True)
 class _IndexedReads:
-    """What workers do for a batch in order."""
+    """What workers do for a batch that is read in order."""
 
     items: Items
 
@@ -129,7 +129,7 @@ class _IndexedReads:
 
 
 class ShuffledIndices:
-    """Batches of (draw, item) pairs, cut from one endless stream of permutations, each of them an epoch."""
+    """Batches of (draw, item) pairs, cut from an endless stream of permutations. Each permutation is an epoch."""
 
     def __init__(self, length: int, batch_size: int, seed: int, start: int, rank: int, world: int) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed

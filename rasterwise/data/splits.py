@@ -1,4 +1,4 @@
-"""Batches of images or codes: at random without end for training, once and in order for everything else."""
+"""Batches of images or codes: shuffled and without end for training, once and in order for everything else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Batch:
     Attributes:
         values: uint8 images or int64 symbols, ``(B, C, H, W)``.
         labels: int64 ``(B,)``, or None where the data has no classes.
-        indices: int64 ``(B,)`` on the CPU, which of the split's items these are; read in order alone.
+        indices: int64 ``(B,)`` on the CPU, which of the split's items these are; None where they are shuffled.
         last_part: False for a part of a training batch that other parts follow, where gradients are accumulated.
             What learns without gradients (an EMA codebook) then gathers the parts and learns at the last one.
     """
@@ -60,7 +60,7 @@ class Batch:
 
 
 Change = Callable[[Tensor, list[int]], Tensor]
-"""Images and the number of each one's draw to changed images: an augmentation with its seed."""
+"""An augmentation with its seed: images and the index of each one's draw, to changed images."""
 
 
 class Split(Protocol):
@@ -68,17 +68,17 @@ class Split(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest: equal only for the same data, prepared alike, in the same order."""
+        """Hex digest, equal only for the same data, prepared alike and in the same order."""
         ...
 
     @property
     def length(self) -> int:
-        """How many items; of those that are read as they are needed, broken images among them."""
+        """How many items there are; where they are read as they are needed, broken ones count too."""
         ...
 
     @property
     def broken(self) -> BrokenImages:
-        """The broken images that this process has come upon and left out."""
+        """The broken images that this process has found and left out."""
         ...
 
     def shuffled(
@@ -91,31 +91,31 @@ class Split(Protocol):
         world: int = 1,
         change: Change | None = None,
     ) -> Iterator[Batch]:
-        """Batches at random without end, each epoch every item once.
+        """Shuffled batches without end. Every epoch holds every item once.
 
-        Where broken images are left out, another whole one takes the place of each, always the same: what a
-        batch holds depends on nothing but the data, the batch size and the seed.
+        Where broken images are left out, each is replaced by a whole one, always by the same: what a batch holds
+        depends on the data, the batch size and the seed alone.
 
         Args:
             batch_size: Items a batch, over all processes together.
             seed: The order depends on it alone.
-            start: How many batches to pass over: where a resumed run goes on.
-            rank: This process's number; it gets every ``world``-th item of a batch.
+            start: How many batches to pass over, where a resumed run goes on.
+            rank: The index of this process; it gets every ``world``-th item of a batch.
             world: How many processes there are.
-            change: Applied where images are read, in the workers; draws are numbered through all epochs.
+            change: Applied where images are read, in the workers; the indices of draws run on through all epochs.
         """
         ...
 
     def ordered(
         self, batch_size: int, *, rank: int = 0, world: int = 1, start: int = 0, stop: int | None = None
     ) -> Iterator[Batch]:
-        """Every item once, in order; of several processes each gets every ``world``-th item.
+        """Every item once, in order. Of several processes, each gets every ``world``-th item.
 
         Where broken images are left out, a batch with one is smaller.
 
         Args:
             batch_size: Items a batch, in each process.
-            rank: This process's number.
+            rank: The index of this process.
             world: How many processes there are.
             start: The first item.
             stop: The item after the last one; by default the split's length.
@@ -125,12 +125,12 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a read gave.
+    """The result of a read.
 
     Attributes:
         batch: The items; None where there are none.
-        broken: Broken images that were come upon, by their number: what is wrong with each.
-        error: What the reading ended with; the process that asked raises it as an InputError.
+        broken: What is wrong with each broken image that was found, by its index.
+        error: The message of the InputError that ended the reading; the process that asked raises it.
     """
 
     batch: Batch | None

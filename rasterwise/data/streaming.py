@@ -1,4 +1,4 @@
-"""A split read from parquet files as it is needed: shuffled in lanes, and resumed at any batch at once."""
+"""A split that is read from parquet files as it is needed: shuffled in lanes, and resumed at any batch at once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from rasterwise.data.parquet import ParquetRows
-from rasterwise.data.rows import Reader, Row
+from rasterwise.data.reading import Reader
+from rasterwise.data.sources.parquet import ParquetRows
+from rasterwise.data.sources.rows import Row
 from rasterwise.data.splits import Batch, Change, Fetched
 from rasterwise.data.workers import BrokenImages, loaded
 from rasterwise.errors import InputError
@@ -21,7 +22,7 @@ MOST_LANES = 32
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where in a shuffled stream a draw comes from.
 
     Attributes:
@@ -38,12 +39,12 @@ class Place:
 
 
 class Shuffle:
-    """An order of streamed items in which every draw's place is arithmetic.
+    """A shuffled order of streamed items. The position of a draw is computed from its index alone.
 
-    Each epoch puts the runs of rows in another order and cuts the whole into equal *lanes*, the draws taking
-    from one lane after the other. Within a lane, rows are shuffled in windows. So a batch has items from all
-    over the dataset, any draw can be found without making those before it, and who reads every n-th draw, n
-    dividing the number of lanes, has lanes of its own to read: an n-th of the data.
+    Each epoch puts the runs of rows in another order and cuts the whole into equal *lanes*. The draws take one item
+    from each lane in turn. Within a lane, rows are shuffled in windows. A batch therefore has items from all over the
+    dataset, and any draw can be found without the ones before it. A process that makes every n-th draw, where n
+    divides the number of lanes, reads an n-th of the lanes.
 
     Args:
         lengths: Items of each run, int64.
@@ -54,8 +55,8 @@ class Shuffle:
         >>> shuffle = Shuffle(np.array([3, 4, 3]), buffer=4, seed=0)
         >>> shuffle.lanes, [shuffle.bounds(lane) for lane in range(2)], shuffle.window
         (2, [(0, 5), (5, 10)], 2)
-        >>> shuffle.place(13)
-        Place(epoch=1, lane=1, window=0, offset=1)
+        >>> shuffle.position(13)
+        Position(epoch=1, lane=1, window=0, offset=1)
     """
 
     def __init__(self, lengths: np.ndarray, buffer: int, seed: int) -> None:
@@ -64,14 +65,14 @@ class Shuffle:
         self.lanes = 1 << most.bit_length() - 1  # a power of two, as the counts of processes mostly are
         self.window = max(1, buffer // self.lanes)
 
-    def place(self, draw: int) -> Place:
+    def position(self, draw: int) -> Position:
         """Where a draw comes from."""
         epoch, draw = divmod(draw, self.length)
         item, lane = divmod(draw, self.lanes)
-        return Place(epoch, lane, *divmod(item, self.window))
+        return Position(epoch, lane, *divmod(item, self.window))
 
     def bounds(self, lane: int) -> tuple[int, int]:
-        """The lane's first item, and the one after its last, of an epoch's."""
+        """The first item of a lane in an epoch, and the one after its last."""
         size, more = divmod(self.length, self.lanes)
         start = lane * size + min(lane, more)
         return start, start + size + (lane < more)
@@ -80,14 +81,14 @@ class Shuffle:
         """The runs' indices in the order of an epoch."""
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))
 
-    def within(self, place: Place, count: int) -> np.ndarray:
+    def within(self, position: Position, count: int) -> np.ndarray:
         """The order of a window's items."""
-        key = [self.seed, place.epoch, place.lane, place.window]
+        key = [self.seed, position.epoch, position.lane, position.window]
         return np.random.default_rng(key).permutation(count)
 
 
 class Windows:
-    """The windows of a shuffled stream, each lane read on from where its last window ended.
+    """The windows of a shuffled stream. A lane is read on from where its last window ended.
 
     Args:
         rows: What is streamed.
@@ -96,20 +97,20 @@ class Windows:
 
     def __init__(self, rows: ParquetRows, shuffle: Shuffle) -> None:
         self._rows, self._shuffle = rows, shuffle
-        self._open: dict[int, tuple[Place, list[Row], Iterator[Row]]] = {}
+        self._open: dict[int, tuple[Position, list[Row], Iterator[Row]]] = {}
 
-    def from_place(self, place: Place) -> list[Row]:
-        """The rows of the place's window in their shuffled order, turned so that the place's comes first."""
-        before, window, stream = self._open.get(place.lane, (None, [], iter(())))
-        if before is None or (before.epoch, before.window) != (place.epoch, place.window):
-            if before is None or (before.epoch, before.window + 1) != (place.epoch, place.window):
-                start, stop = self._shuffle.bounds(place.lane)
-                start += place.window * self._shuffle.window
-                stream = self._rows.read(start, stop, self._shuffle.order(place.epoch))
+    def starting_at(self, position: Position) -> list[Row]:
+        """The shuffled rows of the position's window, rotated so that the row at the position comes first."""
+        before, window, stream = self._open.get(position.lane, (None, [], iter(())))
+        if before is None or (before.epoch, before.window) != (position.epoch, position.window):
+            if before is None or (before.epoch, before.window + 1) != (position.epoch, position.window):
+                start, stop = self._shuffle.bounds(position.lane)
+                start += position.window * self._shuffle.window
+                stream = self._rows.read(start, stop, self._shuffle.order(position.epoch))
             read = list(itertools.islice(stream, self._shuffle.window))
-            window = [read[index] for index in self._shuffle.within(place, len(read))]
-            self._open[place.lane] = place, window, stream
-        return window[place.offset :] + window[: place.offset]
+            window = [read[index] for index in self._shuffle.within(position, len(read))]
+            self._open[position.lane] = position, window, stream
+        return window[position.offset :] + window[: position.offset]
 
 
 class StreamedSplit:
@@ -126,11 +127,7 @@ class StreamedSplit:
     def __init__(
         self, rows: ParquetRows, reader: Reader, fingerprint: str, workers: int, buffer: int
     ) -> None:
-        self._rows, self._reader, self._fingerprint = (
-            rows.select_columns(reader.kept_columns),
-            reader,
-            fingerprint,
-        )
+        self._rows, self._reader, self._fingerprint = rows, reader, fingerprint
         self._workers, self._buffer = workers, buffer
         self._length, self._broken = len(rows), BrokenImages()
         if not self._length:
@@ -185,7 +182,7 @@ class StreamedSplit:
 
 
 class _ShuffledReads(IterableDataset):
-    """One worker's part of every batch: workers are to a process what processes are to the run."""
+    """One worker's part of every batch. The workers of a process share its draws as processes share the run's."""
 
     def __init__(
         self,
@@ -206,24 +203,24 @@ class _ShuffledReads(IterableDataset):
         return range(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.world)
 
     def owner(self, draw: int, readers: int) -> int:
-        """Which worker makes a draw: the one that makes every ``world × readers``-th, whatever the batch."""
+        """Which worker makes a draw: each makes every ``world × readers``-th, whatever the batch size."""
         return draw // self.world % readers
 
     def __iter__(self) -> Iterator[Fetched]:
-        number, readers = _worker()
+        worker, readers = _worker()
         windows = Windows(self.rows, self.shuffle)
         for step in itertools.count(self.start):
-            draws = [draw for draw in self.draws(step) if self.owner(draw, readers) == number]
+            draws = [draw for draw in self.draws(step) if self.owner(draw, readers) == worker]
             items, broken = [], dict[int, str]()
             try:
                 for draw in draws:
-                    # All who read a lane hold its window: whichever of them draws, the same row takes the place.
-                    window = windows.from_place(self.shuffle.place(draw))
+                    # Every reader of a lane holds the same window, so that the same row replaces a broken one.
+                    window = windows.starting_at(self.shuffle.position(draw))
                     item = self.reader.first_whole(window, broken)
                     if item is None:
                         raise InputError(
                             f"{len(window)} images of split {self.reader.name!r} from {window[0].file} "
-                            "are broken, and no whole one is among them to take their place"
+                            "are broken, and no whole one is among them to replace one"
                         )
                     items.append(item)
             except InputError as error:
@@ -236,7 +233,7 @@ class _ShuffledReads(IterableDataset):
 
 
 class _OrderedReads(IterableDataset):
-    """One worker's batches, every n-th of the process's."""
+    """One worker's batches: every n-th of the process's batches."""
 
     def __init__(self, rows: ParquetRows, reader: Reader, batch_size: int, indices: range) -> None:
         self.rows, self.reader, self.batch_size, self.indices = rows, reader, batch_size, indices
@@ -249,14 +246,14 @@ class _OrderedReads(IterableDataset):
         worker, readers = _worker()
         start, stop = self._span
         items, indices, broken, taken = [], list[int](), dict[int, str](), 0
-        # Rows of others are read with this one's and passed over: decoding is what costs.
+        # The rows of other workers are read too and passed over: what costs is decoding.
         mine = (
-            (number, row)
-            for number, row in enumerate(self.rows.read(start, stop), start)
-            if number in self.indices
+            (index, row)
+            for index, row in enumerate(self.rows.read(start, stop), start)
+            if index in self.indices
         )
-        for place, (number, row) in enumerate(mine):
-            if place // self.batch_size % readers != worker:
+        for count, (index, row) in enumerate(mine):
+            if count // self.batch_size % readers != worker:
                 continue
             try:
                 item = self.reader.first_whole([row], broken)
@@ -265,7 +262,7 @@ class _OrderedReads(IterableDataset):
                 return
             if item is not None:
                 items.append(item)
-                indices.append(number)
+                indices.append(index)
             taken += 1
             if taken == self.batch_size:
                 yield Fetched(self.reader.batch(items, indices), broken)
@@ -275,6 +272,6 @@ class _OrderedReads(IterableDataset):
 
 
 def _worker() -> tuple[int, int]:
-    """This worker's number, and how many there are."""
+    """The index of this worker, and how many there are."""
     worker = get_worker_info()
     return (worker.id, worker.num_workers) if worker else (0, 1)

@@ -1,4 +1,4 @@
-"""Reading ahead in worker processes: how many, what they are spared, and the broken images they report."""
+"""Worker processes that read ahead: how many there are, what they do, and the broken images that they report."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _workers: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
 
 
 def loaded(reads: Any, batches: Iterable[Any] | None, workers: int) -> Iterator[Any]:
-    """What workers read, in order, a few reads ahead.
+    """What workers read, in order; they are a few reads ahead.
 
     Args:
         reads: An object whose ``__getitems__`` reads a batch, or an IterableDataset that yields what is read.
         batches: What is handed to ``__getitems__``; None with an IterableDataset.
-        workers: Processes; 0 reads here, when the next one is asked for.
+        workers: Processes; 0 reads in this process, when the next batch is asked for.
     """
     before = set(multiprocessing.active_children())
     how = {"batch_size": None} if isinstance(reads, IterableDataset) else {"batch_sampler": batches}
@@ -55,9 +55,9 @@ def loaded(reads: Any, batches: Iterable[Any] | None, workers: int) -> Iterator[
 
 
 def worker_count(asked: int | None) -> int:
-    """How many workers: as many as were asked for, else by this process's share of the cores: 0, 1, 2 or 4.
+    """How many workers to use: as many as were asked for, else 0, 1, 2 or 4 by this process's share of the cores.
 
-    Powers of two, as process counts mostly are: then streaming workers share the reading too.
+    They are powers of two, as counts of processes mostly are: streaming workers then share the reading too.
     """
     if asked is not None:
         return asked
@@ -67,18 +67,18 @@ def worker_count(asked: int | None) -> int:
 
 
 class BrokenImages(dict[int, str]):
-    """Broken images that were left out, by number: what is wrong with each. New ones are logged."""
+    """What is wrong with each broken image that was left out, by its index. New ones are logged."""
 
     def note(self, fetched: Any, *, logged: bool = True) -> None:
-        """Take up what a read came upon; InputError where it ended with one."""
+        """Add the broken images that a read found; InputError where it ended with one."""
         if fetched.error:
             raise InputError(fetched.error)
-        for number, message in fetched.broken.items():
-            if number not in self:
-                self[number] = message
+        for index, message in fetched.broken.items():
+            if index not in self:
+                self[index] = message
                 if logged and len(self) <= NAMED_BROKEN:
                     more = "; more are counted but not named" if len(self) == NAMED_BROKEN else ""
-                    _log.warning("left out, number %d that is broken: %s%s", len(self), message, more)
+                    _log.warning("left out, %d of the broken images: %s%s", len(self), message, more)
 
 
 class _Reading(Iterator[Any]):
@@ -125,7 +125,7 @@ def _shared(read: Any) -> Any:
 
 
 def _leave_signals_to_the_run(_: int) -> None:
-    # Ctrl-C reaches all processes of a terminal. The run ends after its step and then lets its workers go; did
-    # they die at once, it could not take that step.
+    # Ctrl-C reaches all processes of a terminal. The run ends after its step and then stops its workers. If they
+    # died at once, it could not finish that step.
     for expected in (signal.SIGINT, signal.SIGTERM):
         signal.signal(expected, signal.SIG_IGN)

@@ -224,6 +224,92 @@ def test_streaming_from_end_to_end(
 # ---------------------------------------------------------------------------------- what a user can mend
 
 
+def test_flags_that_say_nothing_are_refused(
+    chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What they are of is not read: other images than the tokenizer's, or images where there are codes."""
+    for command in (["evaluate", "--source", chain.vqvae], ["encode", "--tokenizer", chain.vqvae]):
+        for flag in ("--size=4", "--image-column=photo", "--label-column=x"):
+            line = failed(
+                capsys, *command, flag, *(["--output", tmp_path / "x"] if "encode" in command else [])
+            )
+            assert f"{flag.partition('=')[0]} " in line
+            assert "takes --dataset" in line
+        other = [
+            *command,
+            "--test-split=night",
+            *(["--output", tmp_path / "x"] if "encode" in command else []),
+        ]
+        assert "no split 'night'" in failed(capsys, *other)
+    pixel = ["train", "pixel", "--codes", chain.codes, "--output", tmp_path / "x"]
+    for flag in (
+        "--dataset=digits-8",
+        "--levels=4",
+        "--palette=8",
+        "--dynamic",
+        "--test-split=night",
+        "--size=4",
+    ):
+        line = failed(capsys, *pixel, flag)
+        assert f"{flag.partition('=')[0]} is of images" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_in_the_dataset_is_refused(
+    chain: Chain, folders: Folders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its sample images would be data; nothing is written there."""
+    mine = folders.images("mine", 12, size=(8, 8))
+    before = sorted(mine.rglob("*"))
+    for command in (
+        ["train", "vqvae", *TINY_VQVAE],
+        ["train", "pixel", "--model=gated-pixelcnn", "--width=8", "--depth=1"],
+        ["encode", "--tokenizer", chain.vqvae, "--colour=grey"],
+    ):
+        line = failed(capsys, *command, "--dataset", mine, "--output", mine / "run")
+        assert "lies in the folder of the dataset" in line
+    assert sorted(mine.rglob("*")) == before
+
+
+def test_a_run_goes_on_with_its_own_data_alone(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From another working directory and after the folder was moved; files that changed meanwhile are named."""
+    mine, run, elsewhere = folders.images("mine", 20, size=(8, 8)), tmp_path / "run", tmp_path / "elsewhere"
+    settings = [*TINY_VQVAE, "--batch-size=8", "--steps=4", "--evaluate-every=2"]
+    monkeypatch.chdir(tmp_path)
+    report = succeeded(capsys, "train", "vqvae", "--dataset", "mine", "--output", run, *settings)
+    assert (report["images_found"], report["images_read"]) == (20, 20)
+    assert json.loads((run / "run.json").read_text())["config"]["data"]["dataset"] == str(mine)
+
+    def stopped_half_way() -> None:
+        (run / "report.json").unlink()
+        shutil.rmtree(run / "checkpoints" / "step-00000004")
+
+    stopped_half_way()
+    shutil.copytree(mine, elsewhere / "mine")
+    Image.new("RGB", (8, 8)).save(elsewhere / "mine" / "003.png")
+    monkeypatch.chdir(elsewhere)
+    for path in mine.iterdir():
+        path.touch()
+    whole = (run / "model" / "model.safetensors").read_bytes()
+    succeeded(capsys, "train", "vqvae", "--resume", run)
+    assert (run / "model" / "model.safetensors").read_bytes() == whole
+    resume = ["train", "vqvae", "--resume", run]
+    stopped_half_way()
+    assert "have changed: changed 003.png;" in failed(capsys, *resume, "--dataset", "mine")
+    shutil.copy(mine / "000.png", mine / "extra.png")
+    (mine / "001.png").unlink()
+    assert "have changed: added extra.png; gone 001.png;" in failed(capsys, *resume)
+    shutil.move(mine / "extra.png", mine / "001.png")
+    assert "have changed: changed 001.png;" in failed(capsys, *resume)
+    shutil.copy(elsewhere / "mine" / "001.png", mine / "001.png")
+    mine.rename(tmp_path / "moved")
+    assert "does not exist" in failed(capsys, *resume)
+    succeeded(capsys, *resume, "--dataset", tmp_path / "moved")
+    assert (run / "model" / "model.safetensors").read_bytes() == whole
+
+
 def test_no_such_command(capsys: pytest.CaptureFixture[str]) -> None:
     """The message lists the commands, and after ``train`` or ``compare`` those that may follow."""
     assert "no command 'paint'; expected quickstart, train vqvae, encode" in failed(capsys, "paint")

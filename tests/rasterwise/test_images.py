@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from PIL import Image
 
 from rasterwise.errors import InputError
 from rasterwise.images import (
+    decode_image,
     image_grid,
+    is_grey,
     open_image,
     pil_to_tensor,
     resized,
@@ -54,12 +57,67 @@ def test_grey_and_rgb() -> None:
 )
 def test_every_mode_becomes_uint8(mode: str) -> None:
     """White stays white in every mode that a file can have."""
-    white = {"I;16": 65535, "I": 65535, "F": 255.0}.get(mode)
+    white = {"I;16": 65535, "I": 65535, "F": 1.0}.get(mode)
     image = Image.new(mode, (2, 2), white) if white else Image.new("RGB", (2, 2), "white").convert(mode)
     for colour, channels in (("grey", 1), ("rgb", 3)):
         tensor = pil_to_tensor(image, colour)  # type: ignore[arg-type]
         assert tensor.shape == (channels, 2, 2)
         assert tensor.min() == 255
+
+
+def tiff(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, format="TIFF")
+    return file.getvalue()
+
+
+def test_floats_are_read_from_0_to_1() -> None:
+    """As a TIFF file stores them, also where they are resized first; values outside and NaN are refused."""
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    read = pil_to_tensor(decode_image(tiff(values)), "grey")[0].numpy()
+    assert np.abs(read - 255 * values).max() <= 0.5
+    small = np.asarray(resized(decode_image(tiff(np.full((8, 8), 0.5, np.float32))), 4, 4))
+    assert set(small.flatten().tolist()) == {128}
+    for outside in (255 * values, values - 0.1, np.full((2, 2), np.nan, np.float32)):
+        with pytest.raises(InputError, match="expected 0 to 1"):
+            decode_image(tiff(outside))
+
+
+def test_integers_of_16_bits_are_scaled_and_of_32_refused() -> None:
+    """What 255 means in a file of 32-bit integers nothing tells."""
+    values = np.array([[0, 257, 65535]], dtype=np.uint16)
+    assert pil_to_tensor(decode_image(tiff(values)), "grey").flatten().tolist() == [0, 1, 255]
+    with pytest.raises(InputError, match="32-bit integers"):
+        decode_image(tiff(values.astype(np.int32)))
+    with pytest.raises(InputError, match="expected 0 to 65535"):
+        pil_to_tensor(Image.fromarray(np.array([[70000]], dtype=np.int32)), "grey")
+
+
+def test_modes_without_a_scale_are_refused() -> None:
+    """By name, instead of a traceback of the conversion."""
+    with pytest.raises(InputError, match="of mode LAB"):
+        pil_to_tensor(Image.new("LAB", (2, 2)), "rgb")
+
+
+def test_grey_is_seen_whatever_the_mode() -> None:
+    """Equal channels are grey; one coloured pixel is not."""
+    image = Image.new("RGB", (4, 4), (9, 9, 9))
+    assert is_grey(image)
+    assert is_grey(image.convert("P"))
+    assert is_grey(Image.new("L", (2, 2)))
+    image.putpixel((3, 2), (9, 9, 10))
+    assert not is_grey(image)
+
+
+def test_what_is_no_image_is_named_alike_every_time() -> None:
+    """The message holds no address in memory."""
+    for content, message in (
+        (b"", "it is empty"),
+        (b"no image", "it is no image of a kind that can be read"),
+    ):
+        with pytest.raises(InputError) as caught:
+            decode_image(content)
+        assert str(caught.value) == message
 
 
 def test_transparency_is_laid_on_white() -> None:

@@ -12,6 +12,7 @@ from typing import IO, Any, Self, TypeVar
 
 from PIL import Image
 
+from rasterwise.data.sources.state import Origin
 from rasterwise.errors import InputError
 from rasterwise.files import clear_leftovers, from_json, member, read_json, remove_folder, write_json
 from rasterwise.images import save_image
@@ -20,13 +21,15 @@ from rasterwise.training.run.metrics_log import METRICS_NAME, append_metrics, re
 
 RUN_NAME = "run.json"
 REPORT_NAME = "report.json"
+DATA_NAME = "data.json"
 LOCK_NAME = ".lock"
 
 NO_CONFIGURATION = ("output", "force", "json", "resume", "dry_run")
 """Options of a command that are no part of a run's configuration."""
 
-MAY_DIFFER = ("data.workers", "data.skip_broken")
-"""Options that may change when a run is resumed: how its data are read, not what they are."""
+MAY_DIFFER = ("data.dataset", "data.revision", "data.workers", "data.skip_broken")
+"""Options that may change when a run is resumed: where its data are and how they are read. What they are is compared
+file by file."""
 
 Options = TypeVar("Options")
 
@@ -34,9 +37,9 @@ Options = TypeVar("Options")
 class RunFolder:
     """One run's folder.
 
-    It holds ``run.json`` (the resolved configuration), ``metrics.jsonl``, TensorBoard events, ``images/``,
-    ``checkpoints/``, ``model/`` (a model folder: the last weights that were saved), ``model-best/`` (those of the
-    best evaluation) and, once the run has ended, ``report.json``.
+    It holds ``run.json`` (the resolved configuration), ``data.json`` (the state of its data), ``metrics.jsonl``,
+    TensorBoard events, ``images/``, ``checkpoints/``, ``model/`` (a model folder: the last weights that were saved),
+    ``model-best/`` (those of the best evaluation) and, once the run has ended, ``report.json``.
 
     Args:
         path: The folder, which exists.
@@ -50,7 +53,16 @@ class RunFolder:
         self._lock: IO[str] | None = None
 
     @classmethod
-    def claim(cls, path: Path, command: str, config: Any, *, force: bool = False, main: bool = True) -> Self:
+    def claim(
+        cls,
+        path: Path,
+        command: str,
+        config: Any,
+        *,
+        data: Origin | None = None,
+        force: bool = False,
+        main: bool = True,
+    ) -> Self:
         """Take a folder for a new run, or resume the run that it holds.
 
         Half-written files that a killed process left are removed.
@@ -59,13 +71,17 @@ class RunFolder:
             path: The folder; created if it is absent.
             command: The name of the command.
             config: The command's resolved configuration, a dataclass.
+            data: Where its images came from. A run that is resumed must have had the same, file by file. Digests of
+                what was read are compared where both runs read all of a file; else its size and time of change.
             force: Delete the run that is there and start anew.
             main: Whether this is the main process; the other ones write nothing.
 
         Raises:
-            InputError: The folder holds something else, a run with another configuration, or one that another
-                process is training.
+            InputError: The folder holds something else, a run with another configuration or other data, or one that
+                another process is training; or it lies in the folder of the data.
         """
+        if data is not None:
+            data.refuse_output(path)
         content: dict[str, Any] = {"command": command, "config": configuration(config)}
         claim_folder(path)
         if not main:
@@ -86,10 +102,13 @@ class RunFolder:
                 before = _read_run(path)
                 _complete(before["config"], content["config"], config)
                 _check_same(path, before, content)
+                _check_data(path, data)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
         run._lock = lock or _lock(path)
         write_json(path / RUN_NAME, content, checksum=True)
+        if data is not None and not (path / DATA_NAME).exists():
+            write_json(path / DATA_NAME, data.as_json(), checksum=True)
         return run
 
     @property
@@ -245,6 +264,21 @@ def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None
         raise InputError(
             f"output folder {path} holds a run with {name} = {old}, not {new}; "
             "name another with --output, or delete that run with --force"
+        )
+
+
+def _check_data(path: Path, data: Origin | None) -> None:
+    if data is None or not (path / DATA_NAME).exists():  # an earlier version did not write it
+        return
+    before = read_json(path / DATA_NAME)
+    try:
+        changes = data.changes(before)
+    except ValueError as error:
+        raise InputError(f"{path / DATA_NAME} cannot be read ({error}); start anew with --force") from None
+    if changes:
+        raise InputError(
+            f"the data of the run in {path} ({before['dataset']}) have changed: {changes}; bring them back, name "
+            "another folder with --output, or start anew with --force"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PILImage
 
-from rasterwise.data.config import DataConfig, same_data
+from rasterwise.data.config import DataConfig
 from rasterwise.data.dataset import ImageData, open_images
 from rasterwise.data.indexed import IndexedSplit
 from rasterwise.data.streaming import StreamedSplit
@@ -51,7 +51,7 @@ def test_digits() -> None:
 
 
 def test_folder_of_images(folders: Folders) -> None:
-    """Images without classes: their own size and colour, one in ten set aside, always the same."""
+    """Images without classes: their own size and colour, one in ten held out, always the same."""
     folder = folders.images("plain", 40)
     data = open_images(DataConfig(dataset=str(folder)))
     assert data.shape == (3, 16, 20)
@@ -89,7 +89,7 @@ def test_parquet_columns_are_found_by_their_types(tmp_path: Path) -> None:
 def test_in_memory_on_demand_and_streamed_give_the_same_images(
     folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where images are kept changes nothing but speed; rows are set aside alike."""
+    """Where images are kept changes nothing but speed; rows are held out alike."""
     parquet = save_parquet(tmp_path / "set", [n % 2 for n in range(60)], ["a", "b"])
     available = psutil.virtual_memory
     for folder, kind in ((folders.classes(count=30), IndexedSplit), (parquet, StreamedSplit)):
@@ -113,7 +113,7 @@ def test_what_cannot_be_streamed_is_refused(tmp_path: Path) -> None:
     """With the mend, instead of being downloaded or held after all."""
     (tmp_path / "lines").mkdir()
     (tmp_path / "lines" / "train.jsonl").write_text('{"x": 1}\n' * 20)
-    assert "leave out --streaming" in refused(DataConfig(dataset=str(tmp_path / "lines"), streaming=True))
+    assert "holds train.jsonl alone" in refused(DataConfig(dataset=str(tmp_path / "lines"), streaming=True))
     folder = save_parquet(tmp_path / "set", [0, 1] * 10, ["a", "b"])
     (folder / "train.parquet").write_bytes((folder / "train.parquet").read_bytes()[:-30])
     assert "train.parquet cannot be read as parquet" in refused(
@@ -160,7 +160,9 @@ def test_no_such_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "empty").mkdir()
     assert "is empty" in refused(DataConfig(dataset=str(tmp_path / "empty")))
     (tmp_path / "empty" / "notes.xyz").write_text("no image")
-    assert "cannot be opened" in refused(DataConfig(dataset=str(tmp_path / "empty")))
+    assert "holds notes.xyz alone" in refused(DataConfig(dataset=str(tmp_path / "empty")))
+    (tmp_path / "file.png").write_text("no folder")
+    assert "is a file" in refused(DataConfig(dataset=str(tmp_path / "file.png")))
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     assert "expected 'digits', a folder" in refused(DataConfig(dataset="nobody/nothing"))
 
@@ -180,7 +182,8 @@ def test_no_such_column(tmp_path: Path) -> None:
     folder = str(save_parquet(tmp_path / "set", [0, 1] * 10, ["a", "b"]))
     assert "'photo': the columns are" in refused(DataConfig(dataset=folder, image_column="photo"))
     assert "expected images" in refused(DataConfig(dataset=folder, image_column="caption"))
-    assert "expected class labels" in refused(DataConfig(dataset=folder, label_column="caption"))
+    assert "expected class labels" in refused(DataConfig(dataset=folder, label_column="image"))
+    assert "expected text" in refused(DataConfig(dataset=folder, caption_column="image"))
 
 
 def test_empty_dataset(tmp_path: Path) -> None:
@@ -233,16 +236,6 @@ def test_opening_never_writes_to_the_folder(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_too_few_images_to_set_some_aside(folders: Folders) -> None:
+def test_too_few_images_to_hold_some_out(folders: Folders) -> None:
     """Said so, instead of an empty test split."""
     assert "too few" in refused(DataConfig(dataset=str(folders.images("plain", 2))))
-
-
-def test_the_same_images_again() -> None:
-    """A tokenizer says what it was trained on; one that does not is refused."""
-    trained = asdict(DataConfig(dataset="digits", size=16, resample="box"))
-    found = same_data(DataConfig(dataset="same", workers=2), trained)
-    assert found == DataConfig(dataset="digits", size=16, resample="box", workers=2)
-    assert same_data(DataConfig(dataset="digits"), trained) == DataConfig(dataset="digits")
-    with pytest.raises(InputError, match="--dataset"):
-        same_data(DataConfig(dataset="same"), {})

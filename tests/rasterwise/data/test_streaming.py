@@ -11,12 +11,12 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
 
-from rasterwise.data import parquet
-from rasterwise.data import rows as reading
+from rasterwise.data import reading
 from rasterwise.data.augmentation import Augmentation, augmented
 from rasterwise.data.config import DataConfig
 from rasterwise.data.dataset import open_images
-from rasterwise.data.parquet import ParquetRows
+from rasterwise.data.sources import parquet
+from rasterwise.data.sources.parquet import ParquetRows
 from rasterwise.data.splits import Split
 from rasterwise.data.streaming import Shuffle, StreamedSplit, Windows
 from tests.conftest import numbered_png
@@ -177,12 +177,12 @@ def test_a_stream_holds_no_more_than_its_buffer(tmp_path: Path) -> None:
     shuffle = Shuffle(rows.lengths, 64, 0)
     windows = Windows(rows, shuffle)
     for draw in range(400):
-        windows.from_place(shuffle.place(draw))
+        windows.starting_at(shuffle.position(draw))
         assert sum(len(window) for _, window, _ in windows._open.values()) <= 64
 
 
 def test_every_draw_of_an_epoch_is_another_item() -> None:
-    """Arithmetic, for any lengths of runs and any buffer: places and bounds cover an epoch once."""
+    """For any lengths of runs and any buffer, positions and bounds cover an epoch once."""
     generator = np.random.default_rng(0)
     for _ in range(100):
         lengths = generator.integers(0, 9, generator.integers(1, 60))
@@ -191,12 +191,12 @@ def test_every_draw_of_an_epoch_is_another_item() -> None:
         epoch = int(generator.integers(0, 3))
         seen = []
         for draw in range(epoch * shuffle.length, (epoch + 1) * shuffle.length):
-            place = shuffle.place(draw)
-            start, stop = shuffle.bounds(place.lane)
-            first = start + place.window * shuffle.window
+            position = shuffle.position(draw)
+            start, stop = shuffle.bounds(position.lane)
+            first = start + position.window * shuffle.window
             count = min(shuffle.window, stop - first)
-            assert place.epoch == epoch
-            seen.append(first + int(shuffle.within(place, count)[place.offset]))
+            assert position.epoch == epoch
+            seen.append(first + int(shuffle.within(position, count)[position.offset]))
         assert sorted(seen) == list(range(shuffle.length))
 
 

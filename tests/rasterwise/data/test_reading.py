@@ -11,10 +11,10 @@ import pytest
 import torch
 from datasets import Dataset, Features, Image
 
-from rasterwise.data import rows as reading
+from rasterwise.data import reading
 from rasterwise.data.config import DataConfig
 from rasterwise.data.dataset import ImageData, broken_images, open_images
-from rasterwise.data.rows import IndexedRows
+from rasterwise.data.sources.rows import IndexedRows
 from rasterwise.data.splits import Batch, Split
 from rasterwise.errors import InputError
 from rasterwise.training.accelerator import start_accelerator
@@ -137,8 +137,8 @@ def read_all(folder: Path, streaming: bool) -> None:
         list(split.ordered(8))
 
 
-def test_rows_set_aside_keep_their_numbers(tmp_path: Path) -> None:
-    """A broken one is named by its row in the file, whichever part it fell into."""
+def test_rows_held_out_keep_their_indices(tmp_path: Path) -> None:
+    """A broken image is named by its row in the file, whichever part it fell into."""
     folder = save_images(tmp_path / "set", {35}, 40)
     (folder / "test.parquet").unlink()
     for streaming in (False, True):
