@@ -26,7 +26,7 @@ from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.autoregressive import Decode, codes_task, images_task
 from rasterwise.training.objective import TrainingTask
-from rasterwise.training.run.run_folder import MAY_DIFFER, read_command
+from rasterwise.training.run.run_folder import MAY_DIFFER, MAY_MOVE, read_command
 
 
 def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _refuse_beside_codes(options: TrainPixel[Any]) -> None:
     """Raise an InputError if an option is about images, none of which are read where codes are given."""
     if options.augmentation.active:
         raise InputError("codes are augmented as they are made: encode them with --copies, not here")
-    of_images = [(options, name) for name in ("levels", "dynamic", "palette")]
+    of_images: list[tuple[Any, str]] = [(options, name) for name in ("levels", "dynamic", "palette")]
     of_images += [(options.data, option.name) for option in dataclasses.fields(options.data)]
     for part, name in of_images:
         if getattr(part, name) != getattr(type(part), name):
@@ -116,7 +116,7 @@ def _palette_of_run(options: TrainPixel[Any], config: PaletteConfig) -> PaletteT
         return None
     palette = PaletteTokenizer.from_pretrained(folder)
     before, now = (
-        {name: value for name, value in data.items() if f"data.{name}" not in MAY_DIFFER}
+        {name: value for name, value in data.items() if f"data.{name}" not in MAY_DIFFER + MAY_MOVE}
         for data in (palette.trained_on, dataclasses.asdict(options.data))
     )
     return palette if (palette.config, before) == (config, now) else None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from rasterwise.data.captions import CAPTION_NAMES
 from rasterwise.data.config import NONE, DataConfig
 from rasterwise.data.sources.columns import Column, refuse_difference
 from rasterwise.data.sources.rows import Label, Rows
@@ -14,7 +15,6 @@ from rasterwise.errors import InputError
 
 LABEL_NAMES = ("label", "labels", "class")
 """A column of these names that holds no class labels has the classes as its values."""
-CAPTION_NAMES = ("caption", "text", "captions", "description", "prompt")
 MOST_CLASSES = 10_000
 """Values of a column that may be classes."""
 

@@ -45,11 +45,12 @@ def open_stored(image: StoredImage, where: str) -> Image.Image:
     if isinstance(image, Tensor):
         return to_pil(image)
     try:
-        return open_image(image) if isinstance(image, Path) else decode_image(image)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        if isinstance(image, Path):
+            return open_image(image)
+        return decode_image(image)
     except Exception as error:  # Pillow raises all kinds
-        raise InputError(f"{where}: an image does not decode ({error})") from None
+        named = str(error) if isinstance(image, Path) else f"an image does not decode ({error})"
+        raise InputError(f"{where}: {named}") from None
 
 
 def document_in(content: object, where: str, folder: Path) -> StoredDocument:

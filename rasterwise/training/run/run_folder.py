@@ -27,9 +27,10 @@ LOCK_NAME = ".lock"
 NO_CONFIGURATION = ("output", "force", "json", "resume", "dry_run")
 """Options of a command that are no part of a run's configuration."""
 
-MAY_DIFFER = ("data.dataset", "data.revision", "data.workers", "data.skip_broken")
-"""Options that may change when a run is resumed: where its data are and how they are read. What they are is compared
-file by file."""
+MAY_DIFFER = ("data.workers", "data.skip_broken")
+"""Options that may change when a run is resumed: how its data are read, not what they are."""
+MAY_MOVE = ("data.dataset", "data.revision")
+"""Options that may change too where the data are compared file by file: where they are."""
 
 Options = TypeVar("Options")
 
@@ -207,7 +208,8 @@ def read_options(path: Path, command: str, options_class: type[Options]) -> Opti
 def refuse_contradiction(before: Any, now: Any) -> None:
     """Raise an InputError if an option, given as a flag, differs from that of the run that is resumed."""
     names = ("json", "dry_run")
-    found = _difference(configuration(before, names), configuration(now, names))
+    may_differ = _may_differ(before.output)
+    found = _difference(configuration(before, names), configuration(now, names), may_differ)
     if found:
         name, old, new = found
         flag = "--" + name.rpartition(".")[2].replace("_", "-")
@@ -258,7 +260,7 @@ def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None
             f"output folder {path} holds a run of {before['command']!r}; name another with --output, "
             "or delete that run with --force"
         )
-    found = _difference(before["config"], now["config"])
+    found = _difference(before["config"], now["config"], _may_differ(path))
     if found:
         name, old, new = found
         raise InputError(
@@ -282,10 +284,16 @@ def _check_data(path: Path, data: Origin | None) -> None:
         )
 
 
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:
+def _may_differ(path: Path) -> tuple[str, ...]:
+    return MAY_DIFFER + (MAY_MOVE if (path / DATA_NAME).exists() else ())
+
+
+def _difference(
+    before: dict[str, Any], now: dict[str, Any], may_differ: tuple[str, ...]
+) -> tuple[str, Any, Any] | None:
     """The first option that differs and may not, with both values; None if there is none."""
     old, new = _flat(before), _flat(now)
-    for name in sorted((old.keys() | new.keys()) - set(MAY_DIFFER)):
+    for name in sorted((old.keys() | new.keys()) - set(may_differ)):
         if old.get(name) != new.get(name):
             return name, old.get(name), new.get(name)
     return None

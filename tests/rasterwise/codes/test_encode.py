@@ -23,7 +23,7 @@ from rasterwise.data.indexed import tensor_split
 from rasterwise.errors import InputError
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from tests.conftest import Chain
-from tests.rasterwise.data.test_rows import save_images
+from tests.rasterwise.data.test_reading import save_images
 
 TURNED = Augmentation(rotate=15)
 LEVELS = PixelTokenizerConfig(levels=4)

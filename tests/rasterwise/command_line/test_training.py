@@ -12,6 +12,7 @@ import pytest
 from rasterwise.command_line.options import TrainingOptions
 from rasterwise.command_line.training import run_training
 from rasterwise.data.indexed import tensor_split
+from rasterwise.data.sources.state import Origin
 from rasterwise.errors import InputError
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.config import TrainingConfig
@@ -56,12 +57,12 @@ def test_a_run_is_trained_once(tmp_path: Path) -> None:
         run_training(options, "compare", task(), start_accelerator(CONFIG))
 
 
-def test_broken_images_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where some were left out, the report says how many."""
-
+def test_images_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were found, those that were read, and those that were left out, if any."""
     split = task().split
     monkeypatch.setattr(type(split), "broken", {3: "cut short", 5: "no image"})
-    images: Any = SimpleNamespace(train=split, test=SimpleNamespace(broken={}))
+    test = SimpleNamespace(broken={})
+    images: Any = SimpleNamespace(train=split, test=test, found=12, origin=Origin("digits"))
     options = TrainingOptions(output=tmp_path / "run", training=CONFIG)
     report = run_training(options, "train", task(), start_accelerator(CONFIG), images=images)
-    assert report["broken_images"] == 2
+    assert (report["images_found"], report["images_read"], report["broken_images"]) == (12, 10, 2)

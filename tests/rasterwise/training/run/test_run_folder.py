@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rasterwise.data.sources.state import FileState, Origin
 from rasterwise.errors import InputError
 from rasterwise.training.config import TrainingConfig
 from rasterwise.training.run.run_folder import RunFolder, read_options, refuse_contradiction
@@ -63,6 +64,32 @@ def test_how_the_data_are_read_may_change(tmp_path: Path) -> None:
         refuse_contradiction(resumed, other)
     with pytest.raises(InputError, match=r"data\.dataset = digits"):
         RunFolder.claim(started.output, "train vqvae", other)
+
+
+def test_a_run_is_resumed_with_the_data_that_it_had(tmp_path: Path) -> None:
+    """They may have moved, not changed; a refusal leaves the folder as it was."""
+    started, files = Options(tmp_path / "run"), {"a.png": FileState(5, 100), "b.png": FileState(6, 100)}
+    origin = Origin("/old", (Path("/old"),), files)
+    RunFolder.claim(started.output, "train vqvae", started, data=origin)
+    moved = replace(started, data=Data(dataset="/new"))
+    refuse_contradiction(started, moved)
+    RunFolder.claim(started.output, "train vqvae", moved, data=replace(origin, dataset="/new"))
+    before = {path.name: path.read_bytes() for path in started.output.iterdir()}
+    others = {"added c.png": {**files, "c.png": FileState(1, 1)}, "gone b.png": {"a.png": files["a.png"]}}
+    for message, found in others.items():
+        with pytest.raises(
+            InputError, match=rf"the data of the run in .*run \(/old\) have changed: {message}"
+        ):
+            RunFolder.claim(started.output, "train vqvae", started, data=replace(origin, files=found))
+    assert {path.name: path.read_bytes() for path in started.output.iterdir()} == before
+
+
+def test_an_output_in_the_folder_of_the_data_is_refused(tmp_path: Path) -> None:
+    """Nothing is written."""
+    origin = Origin(str(tmp_path), (tmp_path,))
+    with pytest.raises(InputError, match="lies in the folder of the dataset"):
+        RunFolder.claim(tmp_path / "run", "train vqvae", Options(tmp_path / "run"), data=origin)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_an_earlier_version_started_goes_on(tmp_path: Path) -> None:
