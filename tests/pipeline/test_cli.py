@@ -251,7 +251,7 @@ def test_flags_that_say_nothing_are_refused(
         "--size=4",
     ):
         line = failed(capsys, *pixel, flag)
-        assert f"{flag.partition('=')[0]} is of images" in line
+        assert f"{flag.partition('=')[0]} is about images" in line
     assert not list(tmp_path.iterdir())
 
 
