@@ -138,7 +138,8 @@ def run(arguments: Sequence[str] | None, program: str | None, command: Any = tra
     except InputError as error:
         print(f"rasterwise: {error}", file=sys.stderr)
         return USER_ERROR
-    for flag, word, known in (("--model", name, MODELS), ("--recipe", recipe, RECIPES)):
+    models = RECIPES.get(recipe or "", MODELS)
+    for flag, word, known in (("--recipe", recipe, RECIPES), ("--model", name, models)):
         if word is not None and word not in known:
             print(f"rasterwise: {flag} is {word!r}, expected one of {', '.join(known)}", file=sys.stderr)
             return USER_ERROR
