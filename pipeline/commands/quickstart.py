@@ -32,6 +32,7 @@ def quickstart(options: Quickstart) -> dict[str, Any]:
     run = RunFolder.claim(options.output, "quickstart", options, force=options.force)
     if run.report:
         return run.report
+    run.begin()
     from pipeline.commands.digits import make_digits
 
     report = make_digits(options.output)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +28,16 @@ from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.dataset import ImageData
 from rasterwise.data.splits import Batch
 from rasterwise.errors import InputError
-from rasterwise.files import clear_leftovers, from_json, read_json, write_json, write_manifest
+from rasterwise.files import (
+    LOCK_NAME,
+    FolderLock,
+    clear_locked,
+    from_json,
+    is_vacant,
+    read_json,
+    write_json,
+    write_manifest,
+)
 from rasterwise.outputs import claim_folder
 from rasterwise.tokenizers.image import ImageTokenizer, encode_reproducibly
 
@@ -115,28 +125,29 @@ def encode_dataset(
         raise InputError(f"shard_size is {shard_size} and batch_size {batch_size}, expected 1 or more")
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     _wait(accelerator)  # nobody begins, and is looked at by others, before all have opened their images
-    if rank == 0:
-        _begin(tokenizer, _Unfinished(key, shard_size), folder)
+    with _folder(tokenizer, _Unfinished(key, shard_size), folder) if rank == 0 else contextlib.nullcontext():
+        _wait(accelerator)
+        if not (folder / CODES_NAME).exists():
+            shards = _shards(images, copies, shard_size)
+            lacking = [shard for shard in shards if not shard.path(folder).exists()]
+            _wait(accelerator)  # all have seen the same shards lacking, so that each takes others
+            mine, done = lacking[rank::world], 0
+            total = sum(shard.stop - shard.start for shard in mine)
+            for shard in mine:
+                encoded: list[Batch] = []
+                for batch in getattr(images, shard.split).ordered(
+                    batch_size, start=shard.start, stop=shard.stop
+                ):
+                    encoded.append(_encoded(tokenizer, batch, shard.fold, augmentation))
+                    done += len(batch)
+                    if progress:
+                        progress(done, total)
+                _store(encoded, shard, key, folder)
+            _wait(accelerator)
+            if rank == 0:
+                _finish(key, folder)
     _wait(accelerator)
-    if (folder / CODES_NAME).exists():
-        _check_key(read_key(folder), key, folder)
-        return open_codes(folder)
-    lacking = [shard for shard in _shards(images, copies, shard_size) if not shard.path(folder).exists()]
-    _wait(accelerator)  # all have seen the same shards lacking, so that each takes others
-    mine, done = lacking[rank::world], 0
-    total = sum(shard.stop - shard.start for shard in mine)
-    for shard in mine:
-        encoded: list[Batch] = []
-        for batch in getattr(images, shard.split).ordered(batch_size, start=shard.start, stop=shard.stop):
-            encoded.append(_encoded(tokenizer, batch, shard.fold, augmentation))
-            done += len(batch)
-            if progress:
-                progress(done, total)
-        _store(encoded, shard, key, folder)
-    _wait(accelerator)
-    if rank == 0:
-        _finish(key, folder)
-    _wait(accelerator)
+    _check_key(read_key(folder), key, folder)
     return open_codes(folder)
 
 
@@ -150,18 +161,34 @@ def claim_codes(folder: Path) -> None:
     if (folder / CODES_NAME).exists():
         return
     claim_folder(folder)
-    begun = (folder / UNFINISHED_NAME).exists()
-    if folder.exists() and not begun and any(".pending-" not in path.name for path in folder.iterdir()):
+    if folder.exists() and not (folder / UNFINISHED_NAME).exists() and not is_vacant(folder):
         raise InputError(f"{folder} is not empty and holds no codes; name another folder")
 
 
-def _begin(tokenizer: ImageTokenizer, unfinished: _Unfinished, folder: Path) -> None:
-    """Prepare the folder, or find in it what was begun there; InputError where it is something else."""
+@contextlib.contextmanager
+def _folder(tokenizer: ImageTokenizer, unfinished: _Unfinished, folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder that lacks something, and prepare it; InputError where it is of others."""
     claim_codes(folder)
-    path = folder / UNFINISHED_NAME
-    if (folder / CODES_NAME).exists():
-        _check_key(read_key(folder), unfinished.key, folder)
+    complete = (folder / CODES_NAME).exists()
+    if complete and not any((folder / name).exists() for name in (UNFINISHED_NAME, LOCK_NAME)):
+        yield
         return
+    lock = FolderLock.take(folder)
+    try:
+        clear_locked(folder)
+        if (
+            folder / CODES_NAME
+        ).exists():  # all is there: killed before it was said, or done by another meanwhile
+            (folder / UNFINISHED_NAME).unlink(missing_ok=True)
+        else:
+            _begin(tokenizer, unfinished, folder)
+        yield
+    finally:
+        lock.release()
+
+
+def _begin(tokenizer: ImageTokenizer, unfinished: _Unfinished, folder: Path) -> None:
+    path = folder / UNFINISHED_NAME
     if path.exists():
         found: _Unfinished = from_json(_Unfinished, read_json(path), path)
         _check_key(found.key, unfinished.key, folder)
@@ -170,11 +197,9 @@ def _begin(tokenizer: ImageTokenizer, unfinished: _Unfinished, folder: Path) -> 
                 f"{folder} was begun with shards of {found.shard_size} images, not {unfinished.shard_size}; "
                 "go on with as many, or delete the folder"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / UNFINISHED_NAME, asdict(unfinished), checksum=True)
+    write_json(path, asdict(unfinished), checksum=True)
     for name in SPLITS:
         (folder / name).mkdir(exist_ok=True)
-        clear_leftovers(folder / name)
     tokenizer.save_pretrained(folder / "tokenizer")
 
 
@@ -209,6 +234,8 @@ def _encoded(tokenizer: ImageTokenizer, batch: Batch, fold: int, augmentation: A
 
 
 def _store(encoded: list[Batch], shard: Shard, key: CodesKey, folder: Path) -> None:
+    if not (folder / UNFINISHED_NAME).exists():
+        raise InputError(f"{folder} was removed while it was being written; what was in it is lost")
     codes = [batch.values.numpy() for batch in encoded]
     labels = [batch.labels.numpy() for batch in encoded if batch.labels is not None]
     write_shard(

@@ -51,10 +51,12 @@ def run_training(
         return dry_run(options, task.objective, task.split, options.training, accelerator)
     main = accelerator.is_main_process
     origin = None if images is None else images.origin
-    run = RunFolder.claim(options.output, command, options, data=origin, force=options.force, main=main)
-    accelerator.wait_for_everyone()
-    if run.report:
-        return {"output": str(run.path), **run.report}
-    report = train(task, options.training, run, accelerator)
+    with RunFolder.claim(
+        options.output, command, options, data=origin, force=options.force, main=main
+    ) as run:
+        accelerator.wait_for_everyone()
+        if run.report:
+            return {"output": str(run.path), **run.report}
+        report = train(task, options.training, run, accelerator)
     counts = {} if images is None else image_counts(images, accelerator)
     return {"output": str(run.path), **dataclasses.asdict(report), **counts}

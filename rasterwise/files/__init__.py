@@ -10,13 +10,18 @@ from rasterwise.files.json_objects import (
     sealed,
     write_json,
 )
+from rasterwise.files.lock import FolderLock
 from rasterwise.files.manifest import MANIFEST_NAME, damage_of, sha256_of, verify_manifest, write_manifest
 from rasterwise.files.tensors import load_tensors, save_tensors
 from rasterwise.files.whole import (
     LEFTOVER,
+    LOCK_NAME,
     clear_leftovers,
+    clear_locked,
     copied_folder,
+    empty_folder,
     hidden,
+    is_vacant,
     new_file,
     new_folder,
     recover,
@@ -25,13 +30,18 @@ from rasterwise.files.whole import (
 
 __all__ = [
     "LEFTOVER",
+    "LOCK_NAME",
     "MANIFEST_NAME",
+    "FolderLock",
     "as_json",
     "clear_leftovers",
+    "clear_locked",
     "copied_folder",
     "damage_of",
+    "empty_folder",
     "from_json",
     "hidden",
+    "is_vacant",
     "load_tensors",
     "member",
     "new_file",

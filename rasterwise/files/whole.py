@@ -15,6 +15,9 @@ from pathlib import Path
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.(pending|replaced)-\d+")
 """The temporary names of files and folders that are being written; they end in the writing process's id."""
 
+LOCK_NAME = ".lock"
+"""The file in a folder that the process holds open that writes the folder."""
+
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
@@ -98,6 +101,42 @@ def clear_leftovers(folder: Path, name: str = "*") -> None:
             shutil.rmtree(leftover)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def clear_locked(folder: Path) -> None:
+    """Remove half-written files and folders everywhere in a folder that this process has locked.
+
+    Folders in it that have locks of their own are left to those who take them.
+    """
+    for path, subfolders, _ in os.walk(folder):
+        clear_leftovers(Path(path))
+        subfolders[:] = [
+            name
+            for name in subfolders
+            if not LEFTOVER.fullmatch(name) and not Path(path, name, LOCK_NAME).exists()
+        ]
+
+
+def is_vacant(folder: Path) -> bool:
+    """Whether nothing is in a folder, or only what a process leaves that was killed before it wrote anything whole."""
+    return all(path.name == LOCK_NAME or LEFTOVER.fullmatch(path.name) for path in folder.iterdir())
+
+
+def empty_folder(folder: Path, *, first: str, last: str) -> None:
+    """Delete all that a locked folder holds, but not the folder, which may be a link or the working directory.
+
+    Args:
+        folder: Of which.
+        first: A file that goes first, if it is there: without it, the rest counts as unfinished.
+        last: A file that goes last: if the process is killed meanwhile, the rest still counts as what it was.
+    """
+    paths = [path for path in folder.iterdir() if path.name != LOCK_NAME]
+    paths.sort(key=lambda path: (path.name == last, path.name != first, path.name))
+    removed = hidden(folder / "removed", "pending")
+    removed.mkdir()
+    for path in paths:
+        path.rename(removed / path.name)
+    shutil.rmtree(removed)
 
 
 def hidden(path: Path, state: str) -> Path:

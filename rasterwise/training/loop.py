@@ -40,10 +40,12 @@ def train(
     config.check_processes(world)
     if config.patience and not task.objective.criterion:
         raise InputError("patience needs a test metric to wait for, and this training has none; leave it out")
-    if task.save_tokenizer and run.main:
-        task.save_tokenizer(run.path / "tokenizer")
     with stop_on_signal() as stop, Progress("training", "step", shown=run.main) as progress:
         train_step = TrainingStep(task.objective, config, accelerator)
+        run.begin()
+        if task.save_tokenizer and run.main:
+            task.save_tokenizer(run.path / "tokenizer")
+        accelerator.wait_for_everyone()  # before that, the checkpoints are those of the run that was there
         checkpoints = Checkpoints(
             run.path / "checkpoints",
             train_step.modules,

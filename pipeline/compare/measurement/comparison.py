@@ -107,6 +107,7 @@ def compare(
         retry: Do cells again that failed or did not fit.
     """
     run = RunFolder.claim(output, f"compare {kind}", settings, force=force)  # locked while it is held
+    run.begin()
     instruments = Instruments(kind == "family", kind == "family", (output / CLASSIFIER_NAME).absolute())
     earlier = [Cell.named(path.parent.name) for path in sorted((output / CELLS).glob(f"*/{RESULT_NAME}"))]
     wanted = list(dict.fromkeys([*cells, *earlier]))

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import errno
 import glob
 import json
 import os
 from pathlib import Path
-from typing import IO, Any, Self, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from PIL import Image
 
 from rasterwise.data.sources.state import Origin
 from rasterwise.errors import InputError
-from rasterwise.files import clear_leftovers, from_json, member, read_json, remove_folder, write_json
+from rasterwise.files import (
+    FolderLock,
+    clear_leftovers,
+    clear_locked,
+    empty_folder,
+    from_json,
+    is_vacant,
+    member,
+    read_json,
+    write_json,
+)
 from rasterwise.images import save_image
 from rasterwise.outputs import claim_folder
 from rasterwise.training.run.metrics_log import METRICS_NAME, append_metrics, rewind_metrics
 
+if TYPE_CHECKING:
+    from rasterwise.training.run.events import Events
+
 RUN_NAME = "run.json"
 REPORT_NAME = "report.json"
 DATA_NAME = "data.json"
-LOCK_NAME = ".lock"
 
 NO_CONFIGURATION = ("output", "force", "json", "resume", "dry_run")
 """Options of a command that are no part of a run's configuration."""
@@ -36,11 +49,14 @@ Options = TypeVar("Options")
 
 
 class RunFolder:
-    """One run's folder.
+    """One run's folder, which no other process may write while this one lives.
 
     It holds ``run.json`` (the resolved configuration), ``data.json`` (the state of its data), ``metrics.jsonl``,
     TensorBoard events, ``images/``, ``checkpoints/``, ``model/`` (a model folder: the last weights that were saved),
     ``model-best/`` (those of the best evaluation) and, once the run has ended, ``report.json``.
+
+    A run is claimed first, which changes nothing in the folder, and begun when nothing is left that could refuse
+    it. As a context manager, a run that was not begun leaves no trace.
 
     Args:
         path: The folder, which exists.
@@ -50,8 +66,11 @@ class RunFolder:
     def __init__(self, path: Path, *, main: bool = True) -> None:
         self.path = path
         self.main = main
-        self._events: Any = None
-        self._lock: IO[str] | None = None
+        self._events: Events | None = None
+        self._lock: FolderLock | None = None
+        self._content: dict[str, Any] | None = None
+        self._data: Origin | None = None
+        self._replaces = False
 
     @classmethod
     def claim(
@@ -64,9 +83,7 @@ class RunFolder:
         force: bool = False,
         main: bool = True,
     ) -> Self:
-        """Take a folder for a new run, or resume the run that it holds.
-
-        Half-written files that a killed process left are removed.
+        """Lock a folder for a new run, or for the run that it holds and that goes on.
 
         Args:
             path: The folder; created if it is absent.
@@ -74,7 +91,7 @@ class RunFolder:
             config: The command's resolved configuration, a dataclass.
             data: Where its images came from. A run that is resumed must have had the same, file by file. Digests of
                 what was read are compared where both runs read all of a file; else its size and time of change.
-            force: Delete the run that is there and start anew.
+            force: Start anew, and delete the run that is there once the new one begins.
             main: Whether this is the main process; the other ones write nothing.
 
         Raises:
@@ -83,43 +100,58 @@ class RunFolder:
         """
         if data is not None:
             data.refuse_output(path)
-        content: dict[str, Any] = {"command": command, "config": configuration(config)}
-        claim_folder(path)
+        claimed = claim_folder(path)
+        run = cls(path, main=main)
+        run._replaces = force
         if not main:
-            return cls(path, main=False)
-        lock = _lock(path) if (path / RUN_NAME).exists() else None
-        clear_leftovers(path.parent, glob.escape(path.name))
-        for folder in (path, path / "checkpoints"):
-            clear_leftovers(folder)
-        if path.is_dir() and any(path.iterdir()):
-            if not (path / RUN_NAME).exists():
-                raise InputError(
-                    f"output folder {path} is not empty and holds no run; name another with --output"
-                )
-            if force:
-                remove_folder(path)
-                lock = None
-            else:
-                before = _read_run(path)
-                _complete(before["config"], content["config"], config)
-                _check_same(path, before, content)
-                _check_data(path, data)
-        path.mkdir(parents=True, exist_ok=True)
-        run = cls(path)
-        run._lock = lock or _lock(path)
-        write_json(path / RUN_NAME, content, checksum=True)
-        if data is not None and not (path / DATA_NAME).exists():
-            write_json(path / DATA_NAME, data.as_json(), checksum=True)
+            return run
+        if path.exists() and not (path / RUN_NAME).exists() and not is_vacant(path):
+            raise InputError(
+                f"output folder {path} is not empty and holds no run; name another with --output"
+            )
+        run._lock = FolderLock.take(path)
+        clear_leftovers(claimed.parent, glob.escape(claimed.name))
+        clear_locked(path)
+        run._content, run._data = {"command": command, "config": configuration(config)}, data
+        if (path / RUN_NAME).exists() and not force:
+            before = _read_run(path)
+            _complete(before["config"], run._content["config"], config)
+            _check_same(path, before, run._content)
+            _check_data(path, data)
         return run
+
+    def begin(self) -> None:
+        """Write down what the run is, or delete the run whose place it takes and do so; all processes call this."""
+        if self._content is not None:
+            if self._replaces:
+                empty_folder(self.path, first=REPORT_NAME, last=RUN_NAME)
+            write_json(self.path / RUN_NAME, self._content, checksum=True)
+            if self._data is not None and not (self.path / DATA_NAME).exists():
+                write_json(self.path / DATA_NAME, self._data.as_json(), checksum=True)
+        self._content, self._replaces = None, False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            self.close()
+        if self._lock is not None and not (self.path / RUN_NAME).exists():
+            self._lock.release()
 
     @property
     def report(self) -> dict[str, Any] | None:
-        """The report of a run that has ended; None before."""
+        """The report of a run that has ended; None before, and where another takes its place."""
+        if self._replaces:
+            return None
         return read_json(self.path / REPORT_NAME) if (self.path / REPORT_NAME).exists() else None
 
     def finish(self, report: dict[str, Any]) -> None:
         """Write the report, with which the run has ended."""
         if self.main:
+            self._check()
             write_json(self.path / REPORT_NAME, report, checksum=True)
 
     def rewind(self, step: int) -> None:
@@ -127,22 +159,24 @@ class RunFolder:
         if not self.main:
             return
         rewind_metrics(self.path / METRICS_NAME, step)
-        self._open_events(purge_step=step + 1)
+        self.close()
+        self._opened_events(purge_step=step + 1)
 
     def log(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Append metrics of a split ("train", "test") to metrics.jsonl and TensorBoard."""
         if not self.main:
             return
+        self._check()
         append_metrics(self.path / METRICS_NAME, step, split, metrics)
-        if self._events is None:
-            self._open_events(purge_step=None)
-        for name, value in metrics.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+        self._opened_events().scalars(step, split, metrics)
 
     def sync_metrics(self) -> None:
         """Flush the metrics to the disk, before the checkpoint that follows them."""
+        if not self.main:
+            return
+        self._check()
         path = self.path / METRICS_NAME
-        if self.main and path.exists():
+        if path.exists():
             with path.open("a") as file:
                 os.fsync(file.fileno())
 
@@ -150,24 +184,27 @@ class RunFolder:
         """Save a sample image as ``images/<name>-<step>.png`` and to TensorBoard."""
         if not self.main:
             return
+        self._check()
         save_image(image, self.path / "images" / f"{name}-{step:07d}.png")
-        if self._events is None:
-            self._open_events(purge_step=None)
-        import numpy as np
-
-        self._events.add_image(name, np.array(image.convert("RGB")), step, dataformats="HWC")
+        self._opened_events().image(step, name, image)
 
     def close(self) -> None:
-        """Flush and close the TensorBoard events."""
+        """Close the TensorBoard events."""
         if self._events is not None:
             self._events.close()
             self._events = None
 
-    def _open_events(self, purge_step: int | None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    def _check(self) -> None:
+        """Raise an InputError if the folder is no longer there; what is written would make half of one."""
+        if self._lock is not None:
+            self._lock.check()
 
-        self.close()
-        self._events = SummaryWriter(str(self.path), purge_step=purge_step)
+    def _opened_events(self, purge_step: int | None = None) -> Events:
+        if self._events is None:
+            from rasterwise.training.run.events import Events
+
+            self._events = Events(self.path, purge_step)
+        return self._events
 
 
 def read_command(path: Path) -> str:
@@ -217,25 +254,6 @@ def refuse_contradiction(before: Any, now: Any) -> None:
             f"{flag} is {new}, but the run in {before.output} has {old}; a resumed run keeps its configuration: "
             f"leave {flag} out"
         )
-
-
-def _lock(path: Path) -> IO[str] | None:
-    """Keep other processes out of a run's folder until this one ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    file = (path / LOCK_NAME).open("a")
-    try:
-        # lockf locks for the process: forked data workers do not inherit it.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            raise InputError(
-                f"another process is training in {path}; stop it first, or name another folder with --output"
-            ) from None
-        # The file system has no locks.
-    return file
 
 
 def configuration(options: Any, without: tuple[str, ...] = NO_CONFIGURATION) -> dict[str, Any]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
 
+import rasterwise.codes.encode as encode_module
 from rasterwise.codes.dataset import CODES_NAME, UNFINISHED_NAME, open_codes
 from rasterwise.codes.encode import encode_dataset
 from rasterwise.data.augmentation import Augmentation
@@ -24,6 +28,7 @@ from rasterwise.errors import InputError
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from tests.conftest import Chain
 from tests.rasterwise.data.test_reading import save_images
+from tests.rasterwise.files.test_whole import killed
 
 TURNED = Augmentation(rotate=15)
 LEVELS = PixelTokenizerConfig(levels=4)
@@ -228,3 +233,63 @@ def test_two_processes_encode_what_one_does(chain: Chain, tmp_path: Path) -> Non
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
     assert len(one) > 40
     assert one == two
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a second process")
+def test_one_process_encodes_a_folder(digits: ImageData, tmp_path: Path) -> None:
+    """A second one is refused while the first lives, and makes the rest once it was killed; nothing else is left."""
+    folder, settings = tmp_path / "codes", {"batch_size": 4, "shard_size": 10}
+    encode_dataset(PixelTokenizer(LEVELS), digits, tmp_path / "whole", **settings)  # type: ignore[arg-type]
+    ready, done = os.pipe(), os.fork()
+    if not done:
+        monkey = encode_module._store
+
+        def store(*arguments: Any) -> None:
+            monkey(*arguments)
+            os.write(ready[1], b".")
+            time.sleep(60)
+
+        encode_module._store = store
+        encode_dataset(PixelTokenizer(LEVELS), digits, folder, **settings)  # type: ignore[arg-type]
+        os._exit(1)
+    os.read(ready[0], 1)
+    with pytest.raises(InputError, match="another process is writing"):
+        encode_dataset(PixelTokenizer(LEVELS), digits, folder, **settings)  # type: ignore[arg-type]
+    os.kill(done, signal.SIGKILL)
+    os.waitpid(done, 0)
+    encode_dataset(PixelTokenizer(LEVELS), digits, folder, **settings)  # type: ignore[arg-type]
+    assert contents(folder) == contents(tmp_path / "whole")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork of this process")
+def test_a_kill_at_any_point_is_no_obstacle(digits: ImageData, tmp_path: Path) -> None:
+    """After the lock is made, say, or before it is removed: the same encoding gives the same files and no others."""
+    settings = {"batch_size": 12, "shard_size": 12}
+    encode_dataset(PixelTokenizer(LEVELS), digits, tmp_path / "whole", **settings)  # type: ignore[arg-type]
+    whole = contents(tmp_path / "whole")
+    for at in itertools.count():
+        folder = tmp_path / str(at) / "codes"
+
+        def work(folder: Path = folder) -> None:
+            encode_dataset(PixelTokenizer(LEVELS), digits, folder, **settings)  # type: ignore[arg-type]
+
+        died = killed(at, work)
+        work()
+        assert contents(folder) == whole, at
+        if not died:
+            break
+    assert at > 50
+
+
+def test_a_folder_that_is_removed_ends_the_encoding(digits: ImageData, tmp_path: Path) -> None:
+    """In a line; it is not made anew without what was in it."""
+
+    def remove(done: int, total: int | None) -> None:
+        if done == 12:
+            shutil.rmtree(tmp_path / "codes")
+
+    with pytest.raises(InputError, match="was removed while it was being written"):
+        encode_dataset(
+            PixelTokenizer(LEVELS), digits, tmp_path / "codes", batch_size=4, shard_size=8, progress=remove
+        )
+    assert not (tmp_path / "codes").exists()

@@ -66,3 +66,29 @@ def test_images_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     options = TrainingOptions(output=tmp_path / "run", training=CONFIG)
     report = run_training(options, "train", task(), start_accelerator(CONFIG), images=images)
     assert (report["images_found"], report["images_read"], report["broken_images"]) == (12, 10, 2)
+
+
+@pytest.mark.parametrize("wrong", [{"precision": "fp16"}, {"batch_size": 5, "accumulate": 5, "patience": 1}])
+def test_a_refused_training_changes_nothing(wrong: dict[str, Any], tmp_path: Path) -> None:
+    """--force deletes the old run when nothing can refuse the new one; a new folder is not there afterwards."""
+    options = TrainingOptions(output=tmp_path / "run", training=CONFIG)
+    run_training(options, "train", task(), start_accelerator(CONFIG))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    refused = task()
+    if "patience" in wrong:
+        type(refused.objective).criterion, criterion = "", type(refused.objective).criterion
+    else:
+        refused.objective.adversaries = (prior_objective(),)
+    try:
+        for output, force in ((tmp_path / "run", True), (tmp_path / "new", False)):
+            bad = replace(options, output=output, force=force, training=replace(CONFIG, **wrong))
+            with pytest.raises(InputError, match=r"patience needs|not trained in fp16"):
+                run_training(bad, "train", refused, start_accelerator(CONFIG))
+    finally:
+        if "patience" in wrong:
+            type(refused.objective).criterion = criterion
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    assert (
+        run_training(replace(options, force=True), "train", task(), start_accelerator(CONFIG))["steps"] == 2
+    )
