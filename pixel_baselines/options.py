@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import Field
 
 from rasterwise.command_line.options import TrainingOptions, in_order
+from rasterwise.configuration import PixelLevels, Share, configuration
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.config import DataConfig
 from rasterwise.training.config import TrainingConfig
@@ -19,7 +22,7 @@ Model = TypeVar("Model")
 
 
 @in_order
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class TrainPixel(TrainingOptions, Generic[Model]):
     """Train a pixel-level model on images, or on codes as their prior.
 
@@ -44,10 +47,10 @@ class TrainPixel(TrainingOptions, Generic[Model]):
     output: Path = Path("runs/pixel")
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    levels: int = 256
+    levels: PixelLevels = 256
     dynamic: bool = False
-    palette: int = 0
+    palette: Annotated[int, Field(ge=0, le=2**16)] = 0
     codes: Path | None = None
     conditional: bool = False
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    label_dropout: float = 0.1
+    label_dropout: Share = 0.1

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from rasterwise.command_line.options import TrainingOptions, in_order
 from rasterwise.command_line.run import USER_ERROR, run_command, split_word
 from rasterwise.command_line.training import read_images, run_training
+from rasterwise.configuration import configuration
 from rasterwise.data.augmentation import Augmentation, augmented
 from rasterwise.data.config import DataConfig
 from rasterwise.errors import InputError
@@ -28,7 +29,7 @@ COMMAND = "train vqvae"
 
 
 @in_order
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class TrainVQVAE(TrainingOptions):
     """Train a VQ-VAE on a dataset of images.
 

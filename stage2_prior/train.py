@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rasterwise.codes.dataset import open_codes
 from rasterwise.command_line.options import TrainingOptions, in_order
 from rasterwise.command_line.run import run_command
 from rasterwise.command_line.training import run_training
+from rasterwise.configuration import Share, configuration
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.autoregressive import Decode, codes_task
 from rasterwise.training.config import TrainingConfig
@@ -24,7 +25,7 @@ COMMAND = "train prior"
 
 
 @in_order
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class TrainPrior(TrainingOptions):
     """Train a transformer prior on a dataset of codes.
 
@@ -40,7 +41,7 @@ class TrainPrior(TrainingOptions):
     output: Path = Path("runs/prior")
     model: TransformerPriorConfig = field(default_factory=TransformerPriorConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    label_dropout: float = 0.1
+    label_dropout: Share = 0.1
 
 
 def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 ORDER: dict[str, tuple[str, ...]] = {
     "rasterwise": (
         "errors processes progress rooms",
+        "configuration",
         "files",
         "images symbols",
         "decoding measure outputs",

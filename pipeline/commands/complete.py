@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline.image_pipeline import ImagePipeline
 from rasterwise.command_line.run import run_command
+from rasterwise.configuration import BatchSize, Seed, Share, configuration
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
 from rasterwise.images import Colour, image_grid, open_image, pil_to_tensor, resized, save_image
@@ -21,7 +22,7 @@ from rasterwise.outputs import claim_image
 from rasterwise.progress import Progress
 
 
-@dataclass(frozen=True)
+@configuration()
 class Complete:
     """Keep a part of images and draw the rest.
 
@@ -42,12 +43,12 @@ class Complete:
     pipeline: str
     images: tuple[Path, ...]
     keep: Literal["top", "bottom", "left", "right"] = "top"
-    share: float = 0.5
-    n: int = 7
+    share: Share = 0.5
+    n: BatchSize = 7
     label: str | None = None
     output: Path = Path("completions.png")
     sampling: Sampling = field(default_factory=Sampling)
-    seed: int = 0
+    seed: Seed = 0
     parallel: bool = False
     json: bool = False
 
@@ -55,10 +56,8 @@ class Complete:
 def complete(options: Complete) -> dict[str, Any]:
     """Run ``rasterwise complete``."""
     output = claim_image(options.output, inputs=options.images)
-    if not 0 <= options.share <= 1:
-        raise InputError(f"share is {options.share}, expected 0 to 1")
-    if options.n < 1 or not options.images:
-        raise InputError("give one image file or more, and ask for at least one completion of each")
+    if not options.images:
+        raise InputError("no images were named; give one file or more")
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     pipeline = ImagePipeline.from_pretrained(options.pipeline).to(accelerator.device)
     channels, height, width = pipeline.image_shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from pipeline.models import open_tokenizer
 from rasterwise.codes.encode import SHARD_SIZE, claim_codes, encode_dataset
 from rasterwise.command_line.run import run_command
+from rasterwise.configuration import BatchSize, Count, CountOrZero, configuration
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.config import SAME_DATA, DataConfig, same_data
 from rasterwise.data.dataset import open_images
@@ -22,7 +23,7 @@ from rasterwise.measure.metrics import histogram_entropy_nats
 from rasterwise.progress import Progress
 
 
-@dataclass(frozen=True)
+@configuration()
 class Encode:
     """Encode a dataset of images to codes, on which a prior is then trained.
 
@@ -42,10 +43,10 @@ class Encode:
     tokenizer: str = "runs/vqvae"
     output: Path = Path("runs/codes")
     data: DataConfig = SAME_DATA
-    copies: int = 0
+    copies: CountOrZero = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    batch_size: int = 256
-    shard_size: int = SHARD_SIZE
+    batch_size: BatchSize = 256
+    shard_size: Count = SHARD_SIZE
     json: bool = False
 
 

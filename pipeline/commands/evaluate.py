@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,13 +13,14 @@ from pipeline.evaluation.pipeline import evaluate_pipeline, evaluate_reconstruct
 from pipeline.image_pipeline import ImagePipeline
 from pipeline.models import open_tokenizer
 from rasterwise.command_line.run import run_command
+from rasterwise.configuration import BatchSize, CountOrZero, Seed, configuration
 from rasterwise.data.config import SAME_DATA, DataConfig, same_data
 from rasterwise.data.dataset import image_counts, open_images
 from rasterwise.models.pretrained import local_folder
 from rasterwise.progress import Progress
 
 
-@dataclass(frozen=True)
+@configuration()
 class Evaluate:
     """Measure a trained VQ-VAE or pipeline on every image of a test split.
 
@@ -37,9 +37,9 @@ class Evaluate:
 
     source: str
     data: DataConfig = SAME_DATA
-    samples: int = 1000
-    seed: int = 0
-    batch_size: int = 128
+    samples: CountOrZero = 1000
+    seed: Seed = 0
+    batch_size: BatchSize = 128
     json: bool = False
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from rasterwise.command_line.run import run_command
+from rasterwise.configuration import configuration
 from rasterwise.errors import InputError
 from rasterwise.measure.figures import new_figure, require_matplotlib, save_figure
 from rasterwise.outputs import claim_image
@@ -19,7 +20,7 @@ from rasterwise.training.run.metrics_log import METRICS_NAME, read_metrics
 COLUMNS = 3
 
 
-@dataclass(frozen=True)
+@configuration()
 class Plot:
     """Plot the learning curves of one or more runs, from their metrics.jsonl. It needs the extra "plots".
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from pipeline.evaluation.linear_probe import LayeredModel, probe_layers
 from pipeline.image_pipeline import ImagePipeline
 from rasterwise.command_line.run import run_command
+from rasterwise.configuration import BatchSize, CountOrZero, Seed, configuration
 from rasterwise.data.config import SAME_DATA, DataConfig, same_data
 from rasterwise.data.dataset import open_images
 from rasterwise.data.indexed import first_of
@@ -23,7 +23,7 @@ from rasterwise.outputs import claim_image
 from rasterwise.progress import Progress
 
 
-@dataclass(frozen=True)
+@configuration()
 class ProbeCommand:
     """Fit a linear classifier on the features of each layer of an ImageGPT, and on the pixels themselves.
 
@@ -40,11 +40,11 @@ class ProbeCommand:
 
     source: str
     data: DataConfig = SAME_DATA
-    train_size: int = 0
-    test_size: int = 0
+    train_size: CountOrZero = 0
+    test_size: CountOrZero = 0
     output: Path | None = None
-    seed: int = 0
-    batch_size: int = 64
+    seed: Seed = 0
+    batch_size: BatchSize = 64
     json: bool = False
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rasterwise.command_line.run import run_command
+from rasterwise.configuration import configuration
 from rasterwise.training.run.run_folder import RunFolder
 
 
-@dataclass(frozen=True)
+@configuration()
 class Quickstart:
     """Train both stages on 1,797 real handwritten digits, and draw new ones.
 

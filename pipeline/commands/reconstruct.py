@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,14 @@ from torch import Tensor
 
 from pipeline.models import open_tokenizer
 from rasterwise.command_line.run import run_command
+from rasterwise.configuration import Pixels, configuration
 from rasterwise.errors import InputError
 from rasterwise.images import Colour, image_grid, open_image, pil_to_tensor, resized, save_image
 from rasterwise.models.pretrained import local_folder
 from rasterwise.outputs import claim_image
 
 
-@dataclass(frozen=True)
+@configuration()
 class Reconstruct:
     """Encode and decode images, to show what the tokenizer keeps of them.
 
@@ -34,7 +34,7 @@ class Reconstruct:
 
     source: str
     images: tuple[Path, ...]
-    size: int | None = None
+    size: Pixels | None = None
     output: Path = Path("reconstructions.png")
     json: bool = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from accelerate import Accelerator
 
 from pipeline.image_pipeline import ImagePipeline, class_index
 from rasterwise.command_line.run import run_command
+from rasterwise.configuration import BatchSize, Count, Seed, configuration
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.images import image_grid, save_image
 from rasterwise.outputs import claim_images, is_png, save_images
 from rasterwise.progress import Progress
 
 
-@dataclass(frozen=True)
+@configuration()
 class Sample:
     """Draw new images. Under torchrun or ``accelerate launch``, processes share the work.
 
@@ -38,12 +39,12 @@ class Sample:
     """
 
     pipeline: str = "runs/prior"
-    n: int = 64
+    n: Count = 64
     label: tuple[str, ...] = ()
     output: Path = Path("samples.png")
     sampling: Sampling = field(default_factory=Sampling)
-    seed: int = 0
-    batch_size: int = 64
+    seed: Seed = 0
+    batch_size: BatchSize = 64
     parallel: bool = False
     json: bool = False
 

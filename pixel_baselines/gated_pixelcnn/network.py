@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
@@ -13,12 +12,13 @@ from pixel_baselines.layers.channel_masks import MaskType
 from pixel_baselines.layers.config import MaskedConvConfig
 from pixel_baselines.layers.masked_conv import horizontal_conv, pointwise_conv, vertical_conv
 from pixel_baselines.layers.symbols import SoftmaxHead, SymbolEmbedding, as_feature_map
+from rasterwise.configuration import Depth, WidthOrZero, configuration
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.symbols.condition import Condition
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class GatedPixelCNNConfig(MaskedConvConfig):
     """A Gated PixelCNN.
 
@@ -28,15 +28,8 @@ class GatedPixelCNNConfig(MaskedConvConfig):
         spatial_features: Features D of the spatial condition; 0 for a model that takes none.
     """
 
-    depth: int = 8
-    spatial_features: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.depth < 1:
-            raise InputError(f"depth is {self.depth}, expected at least 1")
-        if self.spatial_features < 0:
-            raise InputError(f"spatial_features is {self.spatial_features}, expected 0 (none) or more")
+    depth: Depth = 8
+    spatial_features: WidthOrZero = 0
 
 
 def gate(sums: Tensor) -> Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rasterwise.configuration import Decay, Depth, Share, Width, WidthOrZero, configuration
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveConfig, AutoregressiveModel
 from rasterwise.symbols.condition import Condition
@@ -17,7 +17,7 @@ GELU_SLOPE = 1.702
 """GELU(x) ≈ x · σ(1.702 x), which is the activation of OpenAI's release."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class ImageGPTConfig(AutoregressiveConfig):
     """An ImageGPT. The defaults suit 32×32 images of palette colours on a CPU.
 
@@ -30,23 +30,16 @@ class ImageGPTConfig(AutoregressiveConfig):
         norm_eps: What the normalisation adds to the mean square.
     """
 
-    depth: int = 8
-    width: int = 256
-    heads: int = 8
-    mlp_width: int = 0
-    dropout: float = 0.0
-    norm_eps: float = 1e-5
+    depth: Depth = 8
+    width: Width = 256
+    heads: Depth = 8
+    mlp_width: WidthOrZero = 0
+    dropout: Decay = 0.0
+    norm_eps: Share = 1e-5
 
     def __post_init__(self) -> None:
-        for name in ("depth", "width", "heads"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if self.width % self.heads:
             raise InputError(f"width {self.width} is no multiple of {self.heads} heads")
-        if self.mlp_width < 0:
-            raise InputError(f"mlp_width is {self.mlp_width}, expected 0 (4 · width) or more")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}, expected at least 0 and below 1")
 
 
 class Block(nn.Module):

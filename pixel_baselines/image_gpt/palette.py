@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
 import numpy as np
 import torch
 import tyro
+from pydantic import Field
 from torch import Tensor
 
+from rasterwise.configuration import ImageChannels, configuration
 from rasterwise.data.indexed import tensor_split
 from rasterwise.data.splits import Split
 from rasterwise.errors import InputError
@@ -29,7 +30,7 @@ PIXELS_AT_ONCE = 8192
 PROCESSOR_NAME = "preprocessor_config.json"
 
 
-@dataclass(frozen=True)
+@configuration()
 class PaletteConfig:
     """A colour palette.
 
@@ -38,14 +39,8 @@ class PaletteConfig:
         channels: Of the images: 1 or 3; the data decide.
     """
 
-    colours: int = 512
-    channels: Annotated[int, tyro.conf.Suppress] = 3
-
-    def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
-            raise InputError(f"channels is {self.channels}, expected 1 or 3")
-        if self.colours < 2:
-            raise InputError(f"colours is {self.colours}, expected 2 or more")
+    colours: Annotated[int, Field(ge=2, le=2**16)] = 512
+    channels: Annotated[ImageChannels, tyro.conf.Suppress] = 3
 
 
 class PaletteTokenizer(ImageTokenizer):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pixel_baselines.layers.symbols import Embedding
+from rasterwise.configuration import Kernel, Width, configuration
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveConfig
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class MaskedInputConfig(AutoregressiveConfig):
     """What the configurations of PixelCNN, Gated PixelCNN and the PixelRNNs share.
 
@@ -22,28 +21,18 @@ class MaskedInputConfig(AutoregressiveConfig):
         embedding_width: Width of the learned vector.
     """
 
-    width: int = 64
-    output_width: int = 128
-    input_kernel: int = 7
+    width: Width = 64
+    output_width: Width = 128
+    input_kernel: Kernel = 7
     embedding: Embedding = "scale"
-    embedding_width: int = 32
+    embedding_width: Width = 32
 
     def __post_init__(self) -> None:
-        self.check_kernel("input_kernel")
         for name in ("width", "output_width"):
             if getattr(self, name) < self.grid.channels:
                 raise InputError(
                     f"{name} is {getattr(self, name)}, expected at least the {self.grid.channels} symbols of a site"
                 )
-        if self.embedding not in ("scale", "learned"):
-            raise InputError(f"embedding is {self.embedding!r}, expected 'scale' or 'learned'")
-        if self.embedding_width < 1:
-            raise InputError(f"embedding_width is {self.embedding_width}, expected at least 1")
-
-    def check_kernel(self, name: str) -> None:
-        """Raise InputError unless the field is the side of a kernel with a centre, wider than it."""
-        if getattr(self, name) < 3 or getattr(self, name) % 2 == 0:
-            raise InputError(f"{name} is {getattr(self, name)}, expected an odd number from 3 on")
 
     def check_halves(self) -> None:
         """Raise InputError unless half of ``width`` can be shared out over the symbols of a site."""
@@ -54,7 +43,7 @@ class MaskedInputConfig(AutoregressiveConfig):
             )
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class MaskedConvConfig(MaskedInputConfig):
     """What the configurations of PixelCNN and Gated PixelCNN share.
 
@@ -62,8 +51,4 @@ class MaskedConvConfig(MaskedInputConfig):
         kernel: Side of the layers' convolutions, odd.
     """
 
-    kernel: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_kernel("kernel")
+    kernel: Kernel = 3

@@ -15,9 +15,10 @@ from pixel_baselines.pixel_rnn.network import (
     fan_in_uniform,
     lstm_step,
 )
+from rasterwise.configuration import configuration
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class DiagonalBiLSTMConfig(PixelRNNConfig):
     """A Diagonal BiLSTM: its fields are those of every PixelRNN."""
 

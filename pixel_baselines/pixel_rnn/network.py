@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,12 +13,12 @@ from pixel_baselines.layers.channel_masks import MaskedLinear
 from pixel_baselines.layers.config import MaskedInputConfig
 from pixel_baselines.layers.masked_conv import masked_conv
 from pixel_baselines.layers.symbols import Layer, SymbolEmbedding, as_feature_map
-from rasterwise.errors import InputError
+from rasterwise.configuration import Depth, configuration
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.symbols.condition import Condition
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class PixelRNNConfig(MaskedInputConfig):
     """What the configurations of both PixelRNNs share.
 
@@ -31,13 +30,11 @@ class PixelRNNConfig(MaskedInputConfig):
         depth: LSTM layers.
     """
 
-    depth: int = 7
+    depth: Depth = 7
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_halves()
-        if self.depth < 1:
-            raise InputError(f"depth is {self.depth}, expected at least 1 layer")
 
     @property
     def state_width(self) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,10 +13,10 @@ from pixel_baselines.pixel_rnn.network import (
     fan_in_uniform,
     lstm_step,
 )
-from rasterwise.errors import InputError
+from rasterwise.configuration import Kernel, configuration
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class RowLSTMConfig(PixelRNNConfig):
     """A Row LSTM.
 
@@ -27,12 +25,7 @@ class RowLSTMConfig(PixelRNNConfig):
             context widens by k // 2 columns a row.
     """
 
-    kernel: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kernel < 3 or self.kernel % 2 == 0:
-            raise InputError(f"kernel is {self.kernel}, expected an odd number from 3 on")
+    kernel: Kernel = 3
 
 
 class RowLSTMLayer(RecurrentLayer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -13,12 +12,12 @@ from torch import Tensor, nn
 from pixel_baselines.layers.config import MaskedConvConfig
 from pixel_baselines.layers.masked_conv import masked_conv, pointwise_conv
 from pixel_baselines.layers.symbols import SoftmaxHead, SymbolEmbedding, as_feature_map
-from rasterwise.errors import InputError
+from rasterwise.configuration import Depth, configuration
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.symbols.condition import Condition
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class PixelCNNConfig(MaskedConvConfig):
     """A PixelCNN. The paper's CIFAR-10 model has 15 blocks, width 256 (2h with h = 128), output_width 1024.
 
@@ -27,12 +26,10 @@ class PixelCNNConfig(MaskedConvConfig):
         blocks: Residual blocks.
     """
 
-    blocks: int = 8
+    blocks: Depth = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.blocks < 1:
-            raise InputError(f"blocks is {self.blocks}, expected at least 1")
         self.check_halves()
 
 

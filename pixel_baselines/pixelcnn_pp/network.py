@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from pixel_baselines.pixelcnn_pp.logistic_mixture import LogisticMixture
@@ -18,13 +18,13 @@ from pixel_baselines.pixelcnn_pp.shifted_conv import (
     WeightNormConv2d,
     data_dependent_start,
 )
-from rasterwise.errors import InputError
+from rasterwise.configuration import Decay, Depth, Width, configuration
 from rasterwise.models.autoregressive import AutoregressiveConfig, AutoregressiveModel
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.likelihoods import finite_log_prob
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class PixelCNNPPConfig(AutoregressiveConfig):
     """A PixelCNN++. The defaults suit a CPU; the paper's CIFAR-10 model has width 160, 5 blocks, dropout 0.5.
 
@@ -41,24 +41,13 @@ class PixelCNNPPConfig(AutoregressiveConfig):
         embedding_width: Of learned vectors.
     """
 
-    width: int = 64
-    blocks: int = 2
-    resolutions: int = 3
-    components: int = 10
-    dropout: float = 0.1
+    width: Width = 64
+    blocks: Depth = 2
+    resolutions: Annotated[int, Field(ge=1, le=3)] = 3
+    components: Depth = 10
+    dropout: Decay = 0.1
     embedding: Literal["scale", "learned"] = "scale"
-    embedding_width: int = 32
-
-    def __post_init__(self) -> None:
-        for name in ("width", "blocks", "components", "embedding_width"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}, expected 1 or more")
-        if not 1 <= self.resolutions <= 3:
-            raise InputError(f"resolutions is {self.resolutions}, expected 1 to 3")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}, expected at least 0 and below 1")
-        if self.embedding not in ("scale", "learned"):
-            raise InputError(f"embedding is {self.embedding!r}, expected 'scale' or 'learned'")
+    embedding_width: Width = 32
 
 
 class Activation(NamedTuple):

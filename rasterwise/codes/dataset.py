@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rasterwise.configuration import CountOrZero, configuration
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.indexed import IndexedSplit
 from rasterwise.data.reading import digest
@@ -26,7 +27,7 @@ SHARD_ID = b"rasterwise.shard"
 """The name in a shard's metadata under which it says its split and index."""
 
 
-@dataclass(frozen=True)
+@configuration()
 class CodesKey:
     """What a code dataset was made from, and what it holds.
 
@@ -45,7 +46,7 @@ class CodesKey:
     test: str
     grid: Grid
     classes: tuple[str, ...]
-    copies: int
+    copies: CountOrZero
     augmentation: Augmentation
 
 

@@ -24,6 +24,7 @@ from rasterwise.codes.dataset import (
     shard_path,
     write_shard,
 )
+from rasterwise.configuration import Count, configuration
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.dataset import ImageData
 from rasterwise.data.splits import Batch
@@ -67,12 +68,12 @@ class Shard:
         return shard_path(folder, self.split, self.index)
 
 
-@dataclass(frozen=True)
+@configuration()
 class _Unfinished:
     """What is being encoded: ``unfinished.json``."""
 
     key: CodesKey
-    shard_size: int
+    shard_size: Count
 
 
 def encode_dataset(

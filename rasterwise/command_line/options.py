@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rasterwise.configuration import configuration
 from rasterwise.training.config import TrainingConfig
 
 Options = TypeVar("Options", bound=type[Any])
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class TrainingOptions:
     """The options of every training command, which inherits them and is decorated with ``in_order``.
 

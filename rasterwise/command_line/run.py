@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,6 +45,8 @@ def run_command(
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     resumed = split_word(words, "--resume")[0] if resumes else None
+    if resumed == "":
+        return _fail("--resume is '', expected a run's folder", USER_ERROR)
     flags: tuple[Any, ...] = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
     if resumed and resumes:
         from rasterwise.training.run.run_folder import read_options
@@ -52,7 +57,10 @@ def run_command(
             return _fail(str(error), USER_ERROR)
         # Pairs of --x and --no-x: with --no-x alone, a switch that is on in the run could not be given again.
         flags = (tyro.conf.OmitArgPrefixes,)
-    options: Any = tyro.cli(options_class, args=words, prog=program, default=default, config=flags)
+    try:
+        options = _parsed(options_class, words, program, default, flags)
+    except InputError as error:
+        return _fail(str(error), USER_ERROR)
 
     def work() -> dict[str, Any]:
         if resumed:
@@ -64,6 +72,48 @@ def run_command(
         return command(options)
 
     return report_of(work, as_json=getattr(options, "json", False))
+
+
+def _parsed(
+    options_class: type[Options],
+    words: Sequence[str],
+    program: str | None,
+    default: Options | None,
+    flags: tuple[Any, ...],
+) -> Options:
+    """The options that flags stand for; an InputError of one line where tyro prints a box of several."""
+    import tyro
+
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(options_class, args=words, prog=program, default=default, config=flags)
+    except SystemExit as exit_:
+        if not exit_.code:
+            raise
+        cause = exit_.__context__
+        while cause and not isinstance(cause, InputError):
+            cause = cause.__context__
+        raise InputError(str(cause or _out_of_the_box(box.getvalue()))) from None
+
+
+def _out_of_the_box(text: str) -> str:
+    """What tyro says in its box: the message, and the name that it takes to have been meant."""
+    lines = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]
+    rules = [index for index, line in enumerate(lines) if line.startswith("──")]
+    message = " ".join(lines[: rules[0]] if rules else lines)
+    message = message.removeprefix("Error parsing ")
+    message = re.sub(
+        r": invalid literal for int\(\) with base 10: (.*)", r" is \1, expected a whole number", message
+    )
+    message = re.sub(r": could not convert string to float: (.*)", r" is \1, expected a number", message)
+    message = re.sub(
+        r": no type matching (.*?) could be instantiated from \['(.*?)'\].*",
+        r" is '\2', expected \1",
+        message,
+    )
+    meant = re.search(r"Perhaps you meant:\W*(--[\w-]+)", text)
+    return f"{message}; perhaps you meant {meant[1]}" if meant else message
 
 
 def split_word(arguments: Sequence[str], flag: str) -> tuple[str | None, list[str]]:

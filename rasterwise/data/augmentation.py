@@ -6,17 +6,19 @@ import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from rasterwise.configuration import Angle, Decay, Share, configuration
 from rasterwise.data.splits import Batch, Change, Split
 from rasterwise.data.workers import BrokenImages
-from rasterwise.errors import InputError
 
 
-@dataclass(frozen=True)
+@configuration()
 class Augmentation:
     """How much a training image may be changed at random. The default changes nothing.
 
@@ -39,28 +41,16 @@ class Augmentation:
         torch.Size([2, 1, 8, 8])
     """
 
-    rotate: float = 0.0
-    shear: float = 0.0
-    shift: float = 0.0
-    scale: float = 0.0
+    rotate: Angle = 0.0
+    shear: Angle = 0.0
+    shift: Share = 0.0
+    scale: Decay = 0.0
     flip: bool = False
-    crop: int = 0
-    fill: int = 0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("rotate", "shear", "shift", "crop"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}, expected 0 (off) or more")
-        if not 0 <= self.scale < 1:
-            raise InputError(f"scale is {self.scale}, expected at least 0 (off) and below 1")
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}, expected 0 (off) to 1")
-        if not 0 <= self.fill <= 255:
-            raise InputError(f"fill is {self.fill}, expected 0 to 255")
+    crop: Annotated[int, Field(ge=0, le=2**14)] = 0
+    fill: Annotated[int, Field(ge=0, le=255)] = 0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
 
     @property
     def active(self) -> bool:

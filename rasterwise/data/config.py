@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
+from rasterwise.configuration import Count, Pixels, configuration
 from rasterwise.data.sources.hub import HUB
 from rasterwise.errors import InputError
 from rasterwise.files import from_json
@@ -23,7 +26,7 @@ NONE = "none"
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
 
 
-@dataclass(frozen=True)
+@configuration()
 class DataConfig:
     """Which images, and how they are prepared.
 
@@ -58,7 +61,7 @@ class DataConfig:
     dataset: str = DIGITS
     subset: str | None = None
     revision: str | None = None
-    size: int | None = None
+    size: Pixels | None = None
     colour: Literal["auto", "grey", "rgb"] = "auto"
     resample: Resample = "bicubic"
     image_column: str | None = None
@@ -67,17 +70,11 @@ class DataConfig:
     train_split: str = "train"
     test_split: str = "test"
     streaming: bool = False
-    shuffle_buffer: int = 2048
+    shuffle_buffer: Count = 2048
     skip_broken: bool = False
-    workers: int | None = None
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise InputError(f"size is {self.size}, expected 1 or more")
-        if self.shuffle_buffer < 1:
-            raise InputError(f"shuffle_buffer is {self.shuffle_buffer}, expected 1 or more")
-        if self.workers is not None and self.workers < 0:
-            raise InputError(f"workers is {self.workers}, expected 0 (none) or more")
         object.__setattr__(self, "dataset", _resolved(os.fspath(self.dataset)))
 
     @property

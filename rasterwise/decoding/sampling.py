@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rasterwise.errors import InputError, NonFiniteError
+from rasterwise.configuration import CountOrZero, PositiveShare, Real, Weight, configuration
+from rasterwise.errors import NonFiniteError
 
 Noise = Literal["uniform", "gumbel"]
 
@@ -21,7 +20,7 @@ HIGHEST_UNIFORM = 1 - 2**-52
 """One step below the largest number under 1: the highest that ``draw`` takes."""
 
 
-@dataclass(frozen=True)
+@configuration()
 class Sampling:
     """How a symbol is drawn from a model's logits. The default draws from the model itself.
 
@@ -52,23 +51,11 @@ class Sampling:
         tensor([[0.6250, 0.3750, 0.0000, 0.0000]])
     """
 
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    guidance: float = 1.0
+    temperature: Weight = 1.0
+    top_k: CountOrZero = 0
+    top_p: PositiveShare = 1.0
+    guidance: Real = 1.0
     noise: Noise = "uniform"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < math.inf:
-            raise InputError(f"temperature is {self.temperature}, expected a finite 0 (greedy) or more")
-        if self.top_k < 0:
-            raise InputError(f"top_k is {self.top_k}, expected 0 (off) or more")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p is {self.top_p}, expected above 0 and at most 1 (off)")
-        if not math.isfinite(self.guidance):
-            raise InputError(f"guidance is {self.guidance}, expected a finite number (1: off)")
-        if self.noise not in get_args(Noise):
-            raise InputError(f"noise is {self.noise!r}, expected one of {', '.join(get_args(Noise))}")
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """The distribution that a symbol is drawn from, given logits that have been guided.

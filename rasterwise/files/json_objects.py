@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import dacite
+from pydantic import TypeAdapter, ValidationError
 
+from rasterwise.configuration import first_error
 from rasterwise.errors import InputError
 from rasterwise.files.whole import new_file
 
@@ -130,17 +131,15 @@ def member(content: dict[str, Any], name: str, kind: type[T], where: object, def
 
 
 def from_json(data_class: type, content: Any, where: object) -> Any:
-    """Build a (nested) dataclass from JSON; an InputError names the field that does not fit."""
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{where} has {json.dumps(content)[:80]} for {data_class.__name__}, expected an object"
-        )
+    """A configuration from JSON, lists for tuples and objects for the configurations in it.
+
+    Raises:
+        InputError: Names the first field that does not fit, as the class's constructor does.
+    """
     try:
-        return dacite.from_dict(data_class, content, dacite.Config(strict=True, cast=[tuple, Path]))
-    except InputError:
-        raise
-    except (dacite.DaciteError, TypeError, ValueError) as error:
-        raise InputError(f"{where} does not fit {data_class.__name__}: {error}") from None
+        return TypeAdapter(data_class).validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        raise InputError(f"{where}: {first_error(error)}") from None
 
 
 def _decoded(text: str | bytes, where: object) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar, Literal, get_args
 
@@ -12,6 +11,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from rasterwise.configuration import configuration
 from rasterwise.decoding.cuda_graph import capture_on
 from rasterwise.decoding.decoder import Decoder, GuidedDecoder, NaiveDecoder
 from rasterwise.decoding.fixed_point import jacobi_decode
@@ -27,7 +27,7 @@ from rasterwise.symbols.likelihoods import categorical_log_prob, finite_log_prob
 SamplingMethod = Literal["sequential", "fixed-point"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class AutoregressiveConfig:
     """What every autoregressive model's configuration says of its data; each model adds its own fields.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rasterwise.configuration import Depth, Levels, Pixels, configuration
 from rasterwise.errors import InputError
 
 
@@ -19,7 +19,7 @@ class Site(NamedTuple):
     channel: int
 
 
-@dataclass(frozen=True)
+@configuration()
 class Grid:
     """The shape of a grid of discrete symbols, and their raster order: rows, then columns, then channels.
 
@@ -43,17 +43,10 @@ class Grid:
         True
     """
 
-    channels: int
-    height: int
-    width: int
-    levels: int
-
-    def __post_init__(self) -> None:
-        for name in ("channels", "height", "width"):
-            if getattr(self, name) < 1:
-                raise InputError(f"a grid needs {name} >= 1, not {getattr(self, name)}")
-        if self.levels < 2:
-            raise InputError(f"a grid needs levels >= 2, not {self.levels}")
+    channels: Depth
+    height: Pixels
+    width: Pixels
+    levels: Levels
 
     def __str__(self) -> str:
         return f"{self.channels}×{self.height}×{self.width} of {self.levels} levels"

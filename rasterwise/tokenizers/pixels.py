@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from rasterwise.configuration import PixelLevels, configuration
 from rasterwise.errors import InputError
 from rasterwise.symbols.grid import Grid
 from rasterwise.tokenizers.image import ImageTokenizer
 
 
-@dataclass(frozen=True)
+@configuration()
 class PixelTokenizerConfig:
     """Pixels as symbols.
 
@@ -23,12 +23,10 @@ class PixelTokenizerConfig:
             instead of cutting at the middle. Needs 2 levels.
     """
 
-    levels: int = 256
+    levels: PixelLevels = 256
     dynamic: bool = False
 
     def __post_init__(self) -> None:
-        if self.levels not in (2, 4, 8, 16, 32, 64, 128, 256):
-            raise InputError(f"levels is {self.levels}, expected a power of two from 2 to 256")
         if self.dynamic and self.levels != 2:
             raise InputError(f"dynamic binarization gives 2 levels, not {self.levels}")
 

@@ -8,11 +8,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from rasterwise.configuration import Count, configuration
 from rasterwise.errors import InputError
 from rasterwise.files import (
     from_json,
@@ -32,7 +34,7 @@ BYTES_BELOW = 4000
 """Fewer different captions than this are too few to learn a vocabulary from: "auto" takes bytes."""
 
 
-@dataclass(frozen=True)
+@configuration()
 class TextTokenizerConfig:
     """How text becomes tokens.
 
@@ -46,16 +48,12 @@ class TextTokenizerConfig:
     """
 
     method: Literal["auto", "bytes", "bpe"] = "auto"
-    vocabulary_size: int = 4096
+    vocabulary_size: Annotated[int, Field(ge=256, le=2**24)] = 4096
     lower_case: bool = False
-    length_limit: int | None = None
+    length_limit: Count | None = None
     truncate: bool = False
 
     def __post_init__(self) -> None:
-        if self.vocabulary_size < 256:
-            raise InputError(f"vocabulary_size is {self.vocabulary_size}, expected at least the 256 bytes")
-        if self.length_limit is not None and self.length_limit < 1:
-            raise InputError(f"length_limit is {self.length_limit}, expected 1 or more")
         if self.truncate and self.length_limit is None:
             raise InputError("truncate is on without a length_limit to cut at; set one")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from rasterwise.configuration import BatchSize, Count, CountOrZero, Decay, Seed, Weight, configuration
 from rasterwise.errors import InputError
 
 
-@dataclass(frozen=True)
+@configuration()
 class TrainingConfig:
     """How a model is trained.
 
@@ -37,37 +38,29 @@ class TrainingConfig:
         device: auto uses a GPU where there is one.
     """
 
-    steps: int = 2000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    accumulate: int = 1
+    steps: Count = 2000
+    batch_size: BatchSize = 64
+    learning_rate: Weight = 1e-3
+    warmup_steps: CountOrZero = 100
+    weight_decay: Weight = 0.01
+    clip_norm: Weight = 1.0
+    accumulate: BatchSize = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
     compile: bool = False
-    ema_decay: float = 0.999
-    evaluate_every: int = 0
-    log_every: int = 50
-    patience: int = 0
-    sample_every: int = 0
-    save_every: int = 0
-    keep_last: int = 2
-    seed: int = 0
+    ema_decay: Decay = 0.999
+    evaluate_every: CountOrZero = 0
+    log_every: CountOrZero = 50
+    patience: CountOrZero = 0
+    sample_every: CountOrZero = 0
+    save_every: CountOrZero = 0
+    keep_last: Count = 2
+    seed: Seed = 0
     device: Literal["auto", "cpu"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "keep_last"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}, expected 1 or more")
-        for name in ("evaluate_every", "log_every", "patience", "sample_every", "save_every"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}, expected 0 or more")
         if self.batch_size % self.accumulate:
             raise InputError(f"batch_size {self.batch_size} cannot be cut into {self.accumulate} equal parts")
-        if not 0 <= self.ema_decay < 1:
-            raise InputError(f"ema_decay is {self.ema_decay}, expected at least 0 (off) and below 1")
 
     def check_processes(self, count: int) -> None:
         """Raise an InputError if that many processes cannot share a batch equally."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
 import tyro
+from pydantic import Field
 from torch import Tensor, nn
 
+from rasterwise.configuration import Depth, WidthOrZero, configuration
 from rasterwise.errors import InputError
 from stage1_vqvae.autoencoders.autoencoder import AutoencoderConfig, ImageDecoder, check_size
 
@@ -17,7 +18,7 @@ MULTIPLIERS = {2: (1, 2), 4: (1, 2, 4), 8: (1, 2, 2, 4), 16: (1, 1, 2, 2, 4)}
 """Widths at each resolution in units of the first one, by factor, as published models have them."""
 
 
-@dataclass(frozen=True)
+@configuration()
 class AttentionConfig(AutoencoderConfig):
     """Residual blocks at every resolution, and attention at the code grid.
 
@@ -35,17 +36,11 @@ class AttentionConfig(AutoencoderConfig):
     """
 
     kind: Annotated[Literal["attention"], tyro.conf.Suppress] = "attention"
-    width: int = 32
-    multipliers: tuple[int, ...] = ()
-    blocks: int = 1
-    bottleneck: int = 0
+    width: Annotated[int, Field(multiple_of=32, ge=32, le=2**16)] = 32
+    multipliers: tuple[Depth, ...] = ()
+    blocks: Depth = 1
+    bottleneck: WidthOrZero = 0
     attention: Literal["grid", "middle"] = "grid"
-
-    def __post_init__(self) -> None:
-        if self.width < 32 or self.width % 32:
-            raise InputError(f"width is {self.width}, expected a multiple of 32")
-        if self.blocks < 1:
-            raise InputError(f"blocks is {self.blocks}, expected 1 or more")
 
     def widths(self, factor: int) -> list[int]:
         """Channels at each resolution, the highest first.

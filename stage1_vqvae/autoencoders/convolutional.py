@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
 import tyro
+from pydantic import Field
 from torch import Tensor, nn
 
-from rasterwise.errors import InputError
+from rasterwise.configuration import Depth, configuration
 from stage1_vqvae.autoencoders.autoencoder import AutoencoderConfig, ImageDecoder, check_size
 
 
-@dataclass(frozen=True)
+@configuration()
 class ConvolutionalConfig(AutoencoderConfig):
     """Strided convolutions, and residual blocks at the code grid.
 
@@ -25,12 +25,8 @@ class ConvolutionalConfig(AutoencoderConfig):
     """
 
     kind: Annotated[Literal["convolutional"], tyro.conf.Suppress] = "convolutional"
-    width: int = 128
-    blocks: int = 2
-
-    def __post_init__(self) -> None:
-        if self.width < 16 or self.width % 16:
-            raise InputError(f"width is {self.width}, expected a multiple of 16")
+    width: Annotated[int, Field(multiple_of=16, ge=16, le=2**16)] = 128
+    blocks: Depth = 2
 
     def widths(self, factor: int) -> list[int]:
         """Channels at each resolution, the highest first."""

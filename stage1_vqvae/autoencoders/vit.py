@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
+from rasterwise.configuration import Depth, Width, WidthOrZero, configuration
 from rasterwise.errors import InputError
 from stage1_vqvae.autoencoders.autoencoder import AutoencoderConfig, ImageDecoder, check_size
 
@@ -17,7 +17,7 @@ LOWEST_FREQUENCY = 1e-2
 """Of the position embedding, in radians a patch; the highest one is 1. A grid hardly has more than 100 rows."""
 
 
-@dataclass(frozen=True)
+@configuration()
 class ViTConfig(AutoencoderConfig):
     """Two vision transformers whose patches are as large as the factor.
 
@@ -33,15 +33,13 @@ class ViTConfig(AutoencoderConfig):
     """
 
     kind: Annotated[Literal["vit"], tyro.conf.Suppress] = "vit"
-    depth: int = 4
-    width: int = 256
-    heads: int = 4
-    mlp_width: int = 0
+    depth: Depth = 4
+    width: Width = 256
+    heads: Depth = 4
+    mlp_width: WidthOrZero = 0
 
     def __post_init__(self) -> None:
-        if self.depth < 1 or self.heads < 1:
-            raise InputError(f"depth is {self.depth} and heads is {self.heads}, expected 1 or more of each")
-        if self.width < 4 or self.width % 4 or self.width % self.heads:
+        if self.width % 4 or self.width % self.heads:
             raise InputError(f"width is {self.width}, expected a multiple of 4 and of {self.heads} heads")
 
     def build_encoder(self, channels: int, factor: int, latent_width: int) -> ViTEncoder:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
+from pydantic import Field
 from torch import Tensor
 from vector_quantize_pytorch import FSQ
 
+from rasterwise.configuration import configuration
 from rasterwise.errors import InputError
 from stage1_vqvae.quantizers.quantizer import Quantized, Quantizer, QuantizerConfig
 
@@ -17,7 +18,7 @@ MAX_CODES = 2**24
 """Codes are found by a sum in float32, which holds whole numbers up to this."""
 
 
-@dataclass(frozen=True)
+@configuration()
 class FSQConfig(QuantizerConfig):
     """Finite scalar quantization.
 
@@ -29,13 +30,13 @@ class FSQConfig(QuantizerConfig):
     """
 
     kind: Annotated[Literal["fsq"], tyro.conf.Suppress] = "fsq"
-    levels: tuple[int, ...] = (8, 5, 5, 5)
-    codebook_size: int = 0
+    levels: tuple[Annotated[int, Field(ge=3, le=MAX_CODES)], ...] = (8, 5, 5, 5)
+    codebook_size: Annotated[int, Field(ge=0, le=MAX_CODES)] = 0
 
     def __post_init__(self) -> None:
         shown = " ".join(map(str, self.levels))
-        if not self.levels or min(self.levels) < 3:
-            raise InputError(f"levels are {shown or 'none'}, expected one or more of 3 or more each")
+        if not self.levels:
+            raise InputError("levels are none, expected one or more of 3 or more each")
         product = math.prod(self.levels)
         if product > MAX_CODES:
             raise InputError(f"levels {shown} make {product} codes, expected at most {MAX_CODES}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -11,11 +10,11 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from rasterwise.errors import InputError
+from rasterwise.configuration import Levels, Positive, Weight, Width, configuration
 from stage1_vqvae.quantizers.quantizer import Quantized, Quantizer, QuantizerConfig
 
 
-@dataclass(frozen=True)
+@configuration()
 class GumbelQuantizerConfig(QuantizerConfig):
     """Codes drawn by Gumbel-softmax in training; the likeliest afterwards.
 
@@ -29,20 +28,13 @@ class GumbelQuantizerConfig(QuantizerConfig):
         kind: The quantizer's name.
     """
 
-    codebook_size: int = 512
-    code_width: int = 64
+    codebook_size: Levels = 512
+    code_width: Width = 64
     relaxed: bool = False
-    temperature: float = 1.0
-    final_temperature: float = 1 / 16
-    kl_weight: float = 5e-4
+    temperature: Positive = 1.0
+    final_temperature: Positive = 1 / 16
+    kl_weight: Weight = 5e-4
     kind: Annotated[Literal["gumbel"], tyro.conf.Suppress] = "gumbel"
-
-    def __post_init__(self) -> None:
-        if self.codebook_size < 2:
-            raise InputError(f"codebook_size is {self.codebook_size}, expected 2 or more")
-        for name in ("temperature", "final_temperature"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}, expected more than 0")
 
     def build(self) -> GumbelQuantizer:
         """A quantizer with a random codebook."""

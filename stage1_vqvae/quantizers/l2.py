@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
 
+from rasterwise.configuration import Levels, Width, configuration
 from stage1_vqvae.quantizers.vector import CodebookConfig, VectorQuantizer
 
 
-@dataclass(frozen=True)
+@configuration()
 class L2QuantizerConfig(CodebookConfig):
     """A narrow codebook of vectors of length 1, for many codes.
 
@@ -18,8 +18,8 @@ class L2QuantizerConfig(CodebookConfig):
         kind: The quantizer's name.
     """
 
-    codebook_size: int = 8192
-    code_width: int = 8
+    codebook_size: Levels = 8192
+    code_width: Width = 8
     kind: Annotated[Literal["l2"], tyro.conf.Suppress] = "l2"
 
     def build(self) -> L2Quantizer:

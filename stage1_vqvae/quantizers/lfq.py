@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
+from rasterwise.configuration import Levels, Positive, Weight, configuration
 from rasterwise.errors import InputError
 from stage1_vqvae.quantizers.quantizer import Quantized, Quantizer, QuantizerConfig, straight_through
 
@@ -18,7 +18,7 @@ MAX_BITS = 24
 """The average probability of every code is computed in training."""
 
 
-@dataclass(frozen=True)
+@configuration()
 class LFQConfig(QuantizerConfig):
     """Lookup-free quantization.
 
@@ -32,20 +32,16 @@ class LFQConfig(QuantizerConfig):
         kind: The quantizer's name.
     """
 
-    codebook_size: int = 1024
-    entropy_weight: float = 0.1
-    diversity: float = 1.0
-    entropy_temperature: float = 0.1
-    commitment_weight: float = 0.25
+    codebook_size: Levels = 1024
+    entropy_weight: Weight = 0.1
+    diversity: Weight = 1.0
+    entropy_temperature: Positive = 0.1
+    commitment_weight: Weight = 0.25
     kind: Annotated[Literal["lfq"], tyro.conf.Suppress] = "lfq"
 
     def __post_init__(self) -> None:
-        if self.codebook_size < 2 or self.codebook_size & (self.codebook_size - 1):
+        if self.codebook_size & (self.codebook_size - 1):
             raise InputError(f"codebook_size is {self.codebook_size}, expected a power of two")
-        if self.codebook_size > 2**MAX_BITS:
-            raise InputError(f"codebook_size is {self.codebook_size}, expected at most {2**MAX_BITS}")
-        if self.entropy_temperature <= 0:
-            raise InputError(f"entropy_temperature is {self.entropy_temperature}, expected more than 0")
 
     def build(self) -> LookupFreeQuantizer:
         """A quantizer; it has nothing to learn."""

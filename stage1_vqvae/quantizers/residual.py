@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 import tyro
 from torch import Tensor, nn
 
-from rasterwise.errors import InputError
+from rasterwise.configuration import Depth, configuration
 from stage1_vqvae.quantizers.quantizer import Quantized, Quantizer, straight_through
 from stage1_vqvae.quantizers.vector import CodebookConfig, VectorQuantizer
 
 
-@dataclass(frozen=True)
+@configuration()
 class ResidualQuantizerConfig(CodebookConfig):
     """Several codes a site.
 
@@ -23,13 +22,8 @@ class ResidualQuantizerConfig(CodebookConfig):
         kind: The quantizer's name.
     """
 
-    depth: int = 4
+    depth: Depth = 4
     kind: Annotated[Literal["residual"], tyro.conf.Suppress] = "residual"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.depth < 1:
-            raise InputError(f"depth is {self.depth}, expected 1 or more")
 
     def build(self) -> ResidualQuantizer:
         """A quantizer whose codebooks the first training batch starts."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
@@ -10,12 +9,12 @@ import tyro
 from torch import Tensor
 from vector_quantize_pytorch import SimVQ
 
-from rasterwise.errors import InputError
+from rasterwise.configuration import Levels, Weight, Width, configuration
 from stage1_vqvae.quantizers.codebook import nearest_codes
 from stage1_vqvae.quantizers.quantizer import Quantized, Quantizer, QuantizerConfig, straight_through
 
 
-@dataclass(frozen=True)
+@configuration()
 class SimVQConfig(QuantizerConfig):
     """A random codebook that stays, behind a linear map that is learned.
 
@@ -27,15 +26,11 @@ class SimVQConfig(QuantizerConfig):
         kind: The quantizer's name.
     """
 
-    codebook_size: int = 8192
-    code_width: int = 64
-    codebook_weight: float = 1.0
-    commitment_weight: float = 0.25
+    codebook_size: Levels = 8192
+    code_width: Width = 64
+    codebook_weight: Weight = 1.0
+    commitment_weight: Weight = 0.25
     kind: Annotated[Literal["simvq"], tyro.conf.Suppress] = "simvq"
-
-    def __post_init__(self) -> None:
-        if self.codebook_size < 2:
-            raise InputError(f"codebook_size is {self.codebook_size}, expected 2 or more")
 
     def build(self) -> SimVectorQuantizer:
         """A quantizer with a random codebook."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from rasterwise.errors import InputError
+from rasterwise.configuration import Decay, Levels, Weight, Width, configuration
 from stage1_vqvae.quantizers.codebook import MovingAverageCodebook, nearest_codes
 from stage1_vqvae.quantizers.quantizer import Quantized, Quantizer, QuantizerConfig, straight_through
 
 
-@dataclass(frozen=True)
+@configuration()
 class CodebookConfig(QuantizerConfig):
     """A codebook learned by moving averages.
 
@@ -28,18 +27,14 @@ class CodebookConfig(QuantizerConfig):
             more codes than a batch has latents, those used less than a quarter of an even use are.
     """
 
-    codebook_size: int = 512
-    code_width: int = 64
-    commitment_weight: float = 0.25
-    codebook_decay: float = 0.99
-    dead_code_threshold: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.codebook_size < 2:
-            raise InputError(f"codebook_size is {self.codebook_size}, expected 2 or more")
+    codebook_size: Levels = 512
+    code_width: Width = 64
+    commitment_weight: Weight = 0.25
+    codebook_decay: Decay = 0.99
+    dead_code_threshold: Weight = 1.0
 
 
-@dataclass(frozen=True)
+@configuration()
 class VectorQuantizerConfig(CodebookConfig):
     """The codebook of the VQ-VAE.
 

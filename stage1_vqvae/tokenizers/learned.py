@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Literal
 
 import torch
 import tyro
+from pydantic import Field
 from torch import Tensor, nn
 
+from rasterwise.configuration import ImageChannels, configuration
 from rasterwise.errors import InputError, NonFiniteError
 from rasterwise.symbols.grid import Grid
 from rasterwise.tokenizers.image import ImageTokenizer, Reconstructed
@@ -21,7 +23,7 @@ from stage1_vqvae.reconstruction import Reconstruction, to_levels, to_unit
 FACTORS = (2, 4, 8, 16)
 
 
-@dataclass(frozen=True)
+@configuration()
 class LearnedTokenizerConfig:
     """What every learned tokenizer has.
 
@@ -33,16 +35,12 @@ class LearnedTokenizerConfig:
             logistic a subpixel, which gives the image's ELBO in bits/dim.
     """
 
-    channels: Annotated[int, tyro.conf.Suppress] = 1
+    channels: Annotated[ImageChannels, tyro.conf.Suppress] = 1
     factor: Literal[2, 4, 8, 16] = 4
-    quantizer: tyro.conf.AvoidSubcommands[AnyQuantizerConfig] = field(default_factory=VectorQuantizerConfig)
+    quantizer: Annotated[tyro.conf.AvoidSubcommands[AnyQuantizerConfig], Field(discriminator="kind")] = field(
+        default_factory=VectorQuantizerConfig
+    )
     likelihood: Literal["mse", "logistic"] = "mse"
-
-    def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
-            raise InputError(f"channels is {self.channels}, expected 1 or 3")
-        if self.factor not in FACTORS:
-            raise InputError(f"factor is {self.factor}, expected one of {FACTORS}")
 
     @property
     def outputs(self) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from rasterwise.errors import InputError
+from pydantic import Field
+
+from rasterwise.configuration import Depth, configuration
 from stage1_vqvae.autoencoders.convolutional import Decoder, Encoder
 from stage1_vqvae.quantizers.vector import VectorQuantizerConfig
 from stage1_vqvae.tokenizers.learned import FACTORS, LearnedTokenizer, LearnedTokenizerConfig
@@ -26,7 +27,7 @@ FLAT = (
 """The configuration of a VQ-VAE as it was saved before quantizers had configurations of their own."""
 
 
-@dataclass(frozen=True)
+@configuration()
 class VQVAEConfig(LearnedTokenizerConfig):
     """A VQ-VAE.
 
@@ -35,13 +36,8 @@ class VQVAEConfig(LearnedTokenizerConfig):
         blocks: Residual blocks in the encoder, and in the decoder.
     """
 
-    width: int = 128
-    blocks: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.width % 16:
-            raise InputError(f"width is {self.width}, expected a multiple of 16")
+    width: Annotated[int, Field(multiple_of=16, ge=16, le=2**16)] = 128
+    blocks: Depth = 2
 
 
 class VQVAE(LearnedTokenizer):
@@ -84,7 +80,7 @@ class VQVAE(LearnedTokenizer):
             moved = {field.name for field in dataclasses.fields(VectorQuantizerConfig)} & content.keys()
             quantizer = {name: content[name] for name in moved}
             content = {name: value for name, value in content.items() if name not in moved}
-            content["quantizer"] = quantizer
+            content["quantizer"] = {**quantizer, "kind": "ema"}
         return super().config_from_json(content, where)
 
     def identity(self) -> dict[str, Any]:

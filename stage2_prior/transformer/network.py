@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from rasterwise.configuration import Decay, Depth, Width, WidthOrZero, configuration
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveConfig, AutoregressiveModel
 from rasterwise.symbols.condition import Condition
 from stage2_prior.transformer.rotary import GridRotaryEmbedding
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration(kw_only=True)
 class TransformerPriorConfig(AutoregressiveConfig):
     """A transformer prior. The defaults suit small code grids on a CPU.
 
@@ -27,17 +26,15 @@ class TransformerPriorConfig(AutoregressiveConfig):
         dropout: Of the symbols' embeddings and the attention's weights, in training.
     """
 
-    depth: int = 6
-    width: int = 192
-    heads: int = 6
-    mlp_width: int = 0
-    dropout: float = 0.1
+    depth: Depth = 6
+    width: Width = 192
+    heads: Depth = 6
+    mlp_width: WidthOrZero = 0
+    dropout: Decay = 0.1
 
     def __post_init__(self) -> None:
         if self.width % (2 * self.heads):
             raise InputError(f"width {self.width} is no multiple of 2 × {self.heads} heads")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}, expected at least 0 and below 1")
 
 
 class TransformerPriorNetwork(AutoregressiveModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from pipeline.compare.commands.command import comparison_main, run_cells
 from pipeline.compare.plan.families import FAMILIES, family_named
 from pipeline.compare.plan.presets import EMOJI, PHOTOS, QUICK
 from pipeline.compare.plan.settings import Cell, Settings
+from rasterwise.configuration import Pixels, configuration
 
 
-@dataclass(frozen=True)
+@configuration()
 class CompareFamily:
     """Train all families at one resolution under one budget.
 
@@ -32,7 +33,7 @@ class CompareFamily:
     """
 
     models: tuple[str, ...] = tuple(FAMILIES)
-    resolution: int = 32
+    resolution: Pixels = 32
     settings: Settings = field(default_factory=Settings)
     output: Path = Path("runs/compare-family")
     retry: bool = False

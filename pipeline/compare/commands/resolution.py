@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from pipeline.compare.commands.command import comparison_main, run_cells
 from pipeline.compare.plan.families import FAMILIES, family_named
 from pipeline.compare.plan.presets import EMOJI, PHOTOS, QUICK
 from pipeline.compare.plan.settings import Cell, Settings
+from rasterwise.configuration import Pixels, configuration
 
 
-@dataclass(frozen=True)
+@configuration()
 class CompareResolution:
     """Train and measure models at several resolutions of the same images under the same budget.
 
@@ -35,7 +36,7 @@ class CompareResolution:
     """
 
     models: tuple[str, ...] = ("gated-pixelcnn", "pixelcnn-pp", "image-gpt", "vqvae-prior")
-    resolutions: tuple[int, ...] = (16, 32, 64, 128)
+    resolutions: tuple[Pixels, ...] = (16, 32, 64, 128)
     settings: Settings = field(default_factory=Settings)
     output: Path = Path("runs/compare-resolution")
     retry: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from pipeline.compare.commands.command import comparison_main, run_cells
 from pipeline.compare.plan.families import family_named
 from pipeline.compare.plan.presets import EMOJI, PHOTOS, QUICK
 from pipeline.compare.plan.settings import Cell, Settings, Size
+from rasterwise.configuration import Pixels, configuration
 
 
-@dataclass(frozen=True)
+@configuration()
 class CompareSize:
     """Train one family at several sizes, and fit power laws of its loss in parameters and in training FLOPs.
 
@@ -30,7 +31,7 @@ class CompareSize:
     """
 
     model: str = "gated-pixelcnn"
-    resolution: int = 32
+    resolution: Pixels = 32
     sizes: tuple[str, ...] = ("12x2", "24x3", "36x4", "48x6", "72x8")
     settings: Settings = field(default_factory=lambda: Settings(budget="1000steps"))
     output: Path = Path("runs/compare-size")

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from pipeline.compare.plan.budget import Budget
+from rasterwise.configuration import (
+    BatchSize,
+    Count,
+    CountOrZero,
+    Depth,
+    Pixels,
+    Seed,
+    Weight,
+    Width,
+    configuration,
+)
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.config import DataConfig
 from rasterwise.errors import InputError
 
 
-@dataclass(frozen=True)
+@configuration()
 class Size:
     """How large a model is.
 
@@ -26,8 +39,8 @@ class Size:
         Size(width=64, depth=4)
     """
 
-    width: int
-    depth: int
+    width: Width
+    depth: Depth
 
     @classmethod
     def parse(cls, text: str) -> Size:
@@ -41,7 +54,7 @@ class Size:
         return f"{self.width}x{self.depth}"
 
 
-@dataclass(frozen=True)
+@configuration()
 class Cell:
     """One model at one resolution.
 
@@ -52,7 +65,7 @@ class Cell:
     """
 
     family: str
-    resolution: int
+    resolution: Pixels
     size: Size
 
     @property
@@ -67,7 +80,7 @@ class Cell:
         return cls(family, int(resolution), Size.parse(size))
 
 
-@dataclass(frozen=True)
+@configuration()
 class Settings:
     """What all cells of a comparison share.
 
@@ -97,38 +110,28 @@ class Settings:
 
     data: DataConfig = field(default_factory=lambda: DataConfig(resample="box"))
     augmentation: Augmentation = field(default_factory=Augmentation)
-    copies: int = 10
+    copies: CountOrZero = 10
     budget: str = "10m"
     precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 0
-    samples: int = 64
-    sample_batch: int = 16
+    seed: Seed = 0
+    samples: Count = 64
+    sample_batch: BatchSize = 16
     sample_limit: str = "10m"
-    naive_sites: int = 3
-    parallel: int = 0
-    test_images: int = 500
-    threads: int = 0
-    memory_gib: float = 0.0
+    naive_sites: Count = 3
+    parallel: CountOrZero = 0
+    test_images: CountOrZero = 500
+    threads: Annotated[int, Field(ge=0, le=4096)] = 0
+    memory_gib: Weight = 0.0
     inception: Path | None = None
     device: Literal["auto", "cpu"] = "auto"
 
-    def check(self) -> None:
-        """Raise InputError unless the settings can be used."""
+    def __post_init__(self) -> None:
         Budget.parse(self.budget)
         if Budget.parse(self.sample_limit).unit != "seconds":
             raise InputError(f"sample_limit is {self.sample_limit!r}, expected a time: 90s, 10m or 1h")
-        for name, least in (
-            ("copies", 0),
-            ("samples", 1),
-            ("sample_batch", 1),
-            ("naive_sites", 1),
-            ("parallel", 0),
-            ("test_images", 0),
-            ("threads", 0),
-            ("memory_gib", 0),
-        ):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}, expected {least} or more")
+
+    def check(self) -> None:
+        """Raise InputError unless the files that the settings name are there."""
         if self.inception is not None and not self.inception.is_file():
             raise InputError(
                 f"inception weights {self.inception} do not exist, expected torchvision's inception_v3 weights "
