@@ -98,9 +98,9 @@ def _parsed(
 
 
 def _out_of_the_box(text: str) -> str:
-    """What tyro says in its box: the message, and the name that it takes to have been meant."""
-    lines = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]
-    rules = [index for index, line in enumerate(lines) if line.startswith("──")]
+    """What tyro says in its box, of Unicode or ASCII lines: the message, and the name that it takes to be meant."""
+    lines = [line.strip("│| ") for line in text.splitlines() if line.startswith(("│", "|"))]
+    rules = [index for index, line in enumerate(lines) if not line.strip("─-")]
     message = " ".join(lines[: rules[0]] if rules else lines)
     message = message.removeprefix("Error parsing ")
     message = re.sub(

@@ -139,7 +139,7 @@ def from_json(data_class: type, content: Any, where: object) -> Any:
     try:
         return TypeAdapter(data_class).validate_json(json.dumps(content, default=str))
     except ValidationError as error:
-        raise InputError(f"{where}: {first_error(error)}") from None
+        raise InputError(f"{where} does not fit {data_class.__name__}: {first_error(error)}") from None
 
 
 def _decoded(text: str | bytes, where: object) -> dict[str, Any]:
