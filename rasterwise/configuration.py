@@ -37,9 +37,9 @@ def _as_given(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     return value if type(value) is int else checked
 
 
-def _odd(value: int) -> int:
-    if value % 2 == 0:
-        raise PydanticCustomError("odd", "an odd number")
+def _kernel(value: int) -> int:
+    if value < 3 or value % 2 == 0:
+        raise PydanticCustomError("kernel", "an odd number from 3 on")
     return value
 
 
@@ -74,7 +74,7 @@ Width = Annotated[int, Field(ge=1, le=2**16)]
 """Features of a layer."""
 WidthOrZero = Annotated[int, Field(ge=0, le=2**16)]
 """A width for which 0 has a meaning of its own, such as four times another one."""
-Kernel = Annotated[int, Field(ge=3, le=1023), AfterValidator(_odd)]
+Kernel = Annotated[int, Field(le=1023), AfterValidator(_kernel)]
 """Side of a convolution that has a centre, and is wider than it."""
 Depth = Annotated[int, Field(ge=1, le=2**10)]
 """Layers, blocks, or heads of one."""
@@ -189,7 +189,9 @@ def _expected(found: ErrorDetails) -> str:
             return "text"
         case "model_attributes_type":
             return "a configuration"
-        case "is_instance_of" | "dataclass_type" | "dataclass_exact_type":
+        case "dataclass_type":
+            return "an object"
+        case "is_instance_of" | "dataclass_exact_type":
             return f"a {limits.get('class') or limits['class_name']}"
     return found["msg"].removeprefix("Input should be ")
 

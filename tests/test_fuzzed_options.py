@@ -146,6 +146,12 @@ def _made(kind: Any) -> Any:
     return kind(**required(kind)) if is_pydantic_dataclass(kind) else None
 
 
+def one_line(error: InputError) -> None:
+    """What a user is told."""
+    assert str(error)
+    assert "\n" not in str(error)
+
+
 def check(owner: type, name: str, value: Any) -> bool:
     """Give a field a value, in Python and in JSON; returns whether it was taken.
 
@@ -157,8 +163,7 @@ def check(owner: type, name: str, value: Any) -> bool:
         made = owner(**plain)
     except InputError as error:
         made = None
-        assert "\n" not in str(error)
-        assert name in str(error) or "expected" in str(error) or ";" in str(error), error
+        one_line(error)
     if made is not None:
         kept = getattr(made, name)
         assert kept == value
@@ -176,8 +181,7 @@ def check(owner: type, name: str, value: Any) -> bool:
             read = from_json(
                 owner, {**_plain(required(owner)), **_plain(default), name: value}, "config.json"
             )
-        except (InputError, ValueError) as error:
-            assert isinstance(error, InputError) or not math.isfinite(typing.cast(float, value))
+        except InputError:
             read = None
         assert (read is None) == (made is None), (read, made)
     return made is not None
@@ -228,22 +232,25 @@ def _fuzz_models(data: st.DataObject) -> None:
     owner = data.draw(st.sampled_from(sorted(model_classes().values(), key=lambda one: one.kind)))
     options: dict[str, Any] = {}
     grid = [data.draw(st.integers(low, high)) for low, high in ((1, 3), (1, 4), (1, 4), (2, 5))]
-    for name, hint in typing.get_type_hints(owner.config_class).items():
+    hints = typing.get_type_hints(owner.config_class)
+    numeric = [name for name, hint in hints.items() if hint in (int, float) or typing.get_args(hint)]
+    for name in data.draw(
+        st.lists(st.sampled_from(sorted({*numeric} - {"classes"})), max_size=4, unique=True)
+    ):
+        hint = hints[name]
         if hint is int:
-            options[name] = data.draw(st.integers(0, 9))
+            options[name] = data.draw(st.integers(0, 16))
         elif hint is float:
-            options[name] = data.draw(st.sampled_from([0.0, 0.5, 1.0]))
-        elif typing.get_origin(hint) is typing.Literal:
+            options[name] = data.draw(st.sampled_from([0, 0.5, 1.0, 1e-39]))
+        else:
             options[name] = data.draw(st.sampled_from(typing.get_args(hint)))
     try:
         model = owner(owner.config_class(grid=Grid(*grid), **options)).eval()
     except InputError as error:
-        assert "\n" not in str(error)
+        one_line(error)
         return
     symbols = torch.randint(grid[3], (2, *grid[:3]), generator=torch.Generator().manual_seed(0))
-    condition = None
-    if not options.get("spatial_features"):
-        assert model.log_prob(symbols, condition).isfinite().all(), options
+    assert model.log_prob(symbols).isfinite().all(), options
 
 
 @cache

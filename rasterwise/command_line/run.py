@@ -87,7 +87,8 @@ def _parsed(
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            return tyro.cli(options_class, args=words, prog=program, default=default, config=flags)
+            options: Any = tyro.cli(options_class, args=words, prog=program, default=default, config=flags)
+        return options
     except SystemExit as exit_:
         if not exit_.code:
             raise
@@ -98,11 +99,13 @@ def _parsed(
 
 
 def _out_of_the_box(text: str) -> str:
-    """What tyro says in its box, of Unicode or ASCII lines: the message, and the name that it takes to be meant."""
-    lines = [line.strip("│| ") for line in text.splitlines() if line.startswith(("│", "|"))]
-    rules = [index for index, line in enumerate(lines) if not line.strip("─-")]
-    message = " ".join(lines[: rules[0]] if rules else lines)
-    message = message.removeprefix("Error parsing ")
+    """What tyro says in its box: the message, and the name that it takes to be meant."""
+    plain = re.sub(r"\x1b\[[\d;]*m", "", text)
+    # A terminal without Unicode gets no box: its title is then a part like the message, which comes next.
+    inside = [line.strip("│ ") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
+    parts = re.split(r"\n[─-]{5,}\n", "\n".join(inside))
+    found = parts[0 if "│" in plain else min(1, len(parts) - 1)]
+    message = " ".join(found.split()).removeprefix("Error parsing ")
     message = re.sub(
         r": invalid literal for int\(\) with base 10: (.*)", r" is \1, expected a whole number", message
     )
@@ -112,7 +115,7 @@ def _out_of_the_box(text: str) -> str:
         r" is '\2', expected \1",
         message,
     )
-    meant = re.search(r"Perhaps you meant:\W*(--[\w-]+)", text)
+    meant = re.search(r"Perhaps you meant:\W*(--[\w-]+)", plain)
     return f"{message}; perhaps you meant {meant[1]}" if meant else message
 
 

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from rasterwise.configuration import Count, Pixels, configuration
 from rasterwise.data.sources.hub import HUB
@@ -24,6 +24,10 @@ NONE = "none"
 """As a label column: no labels are read."""
 
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
+
+
+def _text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 @configuration()
@@ -58,7 +62,7 @@ class DataConfig:
             them; by default 1, 2 or 4, or none where there are no cores to spare.
     """
 
-    dataset: str = DIGITS
+    dataset: Annotated[str, BeforeValidator(_text)] = DIGITS
     subset: str | None = None
     revision: str | None = None
     size: Pixels | None = None
@@ -75,7 +79,7 @@ class DataConfig:
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dataset", _resolved(os.fspath(self.dataset)))
+        object.__setattr__(self, "dataset", _resolved(self.dataset))
 
     @property
     def name(self) -> str:

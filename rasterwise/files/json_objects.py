@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -137,9 +138,14 @@ def from_json(data_class: type, content: Any, where: object) -> Any:
         InputError: Names the first field that does not fit, as the class's constructor does.
     """
     try:
-        return TypeAdapter(data_class).validate_json(json.dumps(content, default=str))
+        return _adapter(data_class).validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         raise InputError(f"{where} does not fit {data_class.__name__}: {first_error(error)}") from None
+
+
+@functools.cache
+def _adapter(data_class: type) -> TypeAdapter[Any]:
+    return TypeAdapter(data_class)
 
 
 def _decoded(text: str | bytes, where: object) -> dict[str, Any]:

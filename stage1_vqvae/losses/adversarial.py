@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from rasterwise.configuration import CountOrZero, Weight, configuration
 from rasterwise.errors import InputError
 
 
-@dataclass(frozen=True)
+@configuration()
 class AdversarialConfig:
     """A discriminator, and how it takes part.
 
@@ -26,20 +27,12 @@ class AdversarialConfig:
         highest_weight: Of the adaptive weight.
     """
 
-    weight: float = 0.8
-    start: int = 1000
+    weight: Weight = 0.8
+    start: CountOrZero = 1000
     loss: Literal["hinge", "logistic"] = "hinge"
-    width: int = 64
-    layers: int = 3
-    highest_weight: float = 1e4
-
-    def __post_init__(self) -> None:
-        if self.weight < 0 or self.start < 0:
-            raise InputError(f"weight is {self.weight} and start is {self.start}, expected 0 or more of each")
-        if self.width < 8 or self.width % 8:
-            raise InputError(f"width is {self.width}, expected a multiple of 8")
-        if self.layers < 1:
-            raise InputError(f"layers is {self.layers}, expected 1 or more")
+    width: Annotated[int, Field(multiple_of=8, ge=8, le=2**16)] = 64
+    layers: Annotated[int, Field(ge=1, le=12)] = 3
+    highest_weight: Weight = 1e4
 
 
 class PatchDiscriminator(nn.Module):

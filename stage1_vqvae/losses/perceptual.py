@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from rasterwise.errors import InputError
+from rasterwise.configuration import Weight, configuration
 from rasterwise.measure.frozen_network import FrozenNetwork, perceptual_distance, resized_to
 from rasterwise.measure.pretrained_networks import LOSS_NETWORK, open_frozen_network
 
 
-@dataclass(frozen=True)
+@configuration()
 class PerceptualConfig:
     """A perceptual loss.
 
@@ -24,16 +25,10 @@ class PerceptualConfig:
         stages: How many of the network's five stages are compared, beginning with the highest resolution.
     """
 
-    weight: float = 1.0
+    weight: Weight = 1.0
     network: str = LOSS_NETWORK
-    side: int = 128
-    stages: int = 4
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise InputError(f"weight is {self.weight}, expected 0 or more")
-        if not 1 <= self.stages <= 5:
-            raise InputError(f"stages is {self.stages}, expected 1 to 5")
+    side: Annotated[int, Field(ge=0, le=2**14)] = 128
+    stages: Annotated[int, Field(ge=1, le=5)] = 4
 
 
 class PerceptualLoss(nn.Module):

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import pytest
 
 from rasterwise.command_line.run import run_command
+from rasterwise.configuration import Count, Share, configuration
 from rasterwise.errors import InputError, NonFiniteError
 
 
-@dataclass(frozen=True)
+@configuration()
 class Inner:
     """A part of a command.
 
     Attributes:
         size: How large.
+        share: How much of it.
+        limit: The most of it.
     """
 
-    size: int = 3
+    size: Count = 3
+    share: Share = 0.5
+    limit: Count | None = None
 
 
-@dataclass(frozen=True)
+@configuration()
 class Options:
     """A command.
 
@@ -95,11 +101,44 @@ def test_a_defect_of_ours_keeps_its_traceback() -> None:
 
 
 def test_unknown_flags_end_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    """And name the flag."""
-    with pytest.raises(SystemExit) as caught:
-        run_command(lambda _: {}, Options, ["--sise", "5"])
-    assert caught.value.code == 2
-    assert "--sise" in capsys.readouterr().err
+    """And one line that names the flag, and the one that may have been meant."""
+    assert run_command(lambda _: {}, Options, ["--sise", "5"]) == 2
+    assert (
+        capsys.readouterr().err == "rasterwise: Unrecognized options: --sise, 5; perhaps you meant --size\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--size", "x"], "--size is 'x', expected a whole number"),
+        (["--size", "0"], "size is 0, expected 1 or more"),
+        (["--share", "x"], "--share is 'x', expected a number"),
+        (["--share", "nan"], "share is nan, expected a finite number"),
+        (["--share", "2"], "share is 2.0, expected at most 1"),
+        (["--limit", "x"], "--limit is 'x', expected {None}|INT"),
+        (["--size"], "Missing value for argument '--size'. Expected 1 values."),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_wrong_value_is_refused_in_one_line(
+    flags: list[str],
+    said: str,
+    encoding: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With status 2, before the command begins, whatever the terminal can show."""
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+    assert run_command(lambda _: pytest.fail("it began"), Options, flags) == 2
+    assert capsys.readouterr().err == f"rasterwise: {said}\n"
+
+
+@pytest.mark.parametrize("flags", [["--resume", ""], ["--resume="], ["--resume"]])
+def test_an_empty_run_cannot_be_resumed(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """It would start a new run."""
+    assert run_command(lambda _: pytest.fail("it began"), Options, flags, resumes="train") == 2
+    assert capsys.readouterr().err == "rasterwise: --resume is '', expected a run's folder\n"
 
 
 def test_help_shows_the_docstrings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,7 +116,7 @@ def test_guidance_leads_from_unconditional_to_conditional() -> None:
         ({"top_k": -1}, "top_k is -1"),
         *[({"top_p": value}, f"top_p is {value}") for value in (0.0, 1.5, NAN, INF)],
         *[({"guidance": value}, f"guidance is {value}") for value in (NAN, INF, -INF)],
-        ({"noise": "white"}, "noise is 'white', expected one of uniform, gumbel"),
+        ({"noise": "white"}, "noise is 'white', expected 'uniform' or 'gumbel'"),
     ],
     ids=str,
 )

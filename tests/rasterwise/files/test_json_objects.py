@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rasterwise.configuration import configuration
 from rasterwise.errors import InputError
 from rasterwise.files import as_json, from_json, member, parse_json, read_json, sealed, write_json
 from rasterwise.symbols.grid import Grid
@@ -101,7 +101,7 @@ def test_a_member_of_another_type_is_named(value: Any) -> None:
     assert member({}, "config", dict, "x.json", {}) == {}
 
 
-@dataclass(frozen=True)
+@configuration()
 class Outer:
     grid: Grid
     names: tuple[str, ...]

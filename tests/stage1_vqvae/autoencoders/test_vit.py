@@ -54,7 +54,7 @@ def test_patches_are_put_back_in_their_places() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"depth": 0}, "depth is 0 and heads is 4, expected 1 or more of each"),
+        ({"depth": 0}, "depth is 0, expected 1 or more"),
         ({"width": 30}, "width is 30, expected a multiple of 4 and of 4 heads"),
         ({"width": 32, "heads": 3}, "width is 32, expected a multiple of 4 and of 3 heads"),
     ],

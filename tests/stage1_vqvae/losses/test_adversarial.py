@@ -119,7 +119,7 @@ def test_processes_share_the_adaptive_weight(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"weight": -1.0}, "weight is -1.0 and start is 1000, expected 0 or more of each"),
+        ({"weight": -1.0}, "weight is -1.0, expected 0 or more"),
         ({"width": 12}, "width is 12, expected a multiple of 8"),
         ({"layers": 0}, "layers is 0, expected 1 or more"),
     ],

@@ -62,7 +62,7 @@ def test_noise_is_further_the_more_there_is() -> None:
     [
         ({"weight": -1.0}, "weight is -1.0"),
         ({"stages": 0}, "stages is 0"),
-        ({"stages": 6}, "expected 1 to 5"),
+        ({"stages": 6}, "stages is 6, expected at most 5"),
     ],
 )
 def test_configurations_that_are_refused(flags: dict[str, float], message: str) -> None:
