@@ -28,6 +28,10 @@ class LearnedTokenizerObjective(Objective):
         self.model = model
         self.criterion = "mse" if model.config.likelihood == "mse" else "reconstruction_bits_per_dim"
 
+    def begin_step(self, step: int, steps: int) -> None:
+        """Anneal the quantizer."""
+        self.model.quantizer.anneal(step / steps)
+
     def forward(self, batch: Batch) -> Losses:
         images = batch.values
         reconstruction: Reconstruction = self.model(images, more_to_come=not batch.last_part)

@@ -51,6 +51,14 @@ class Objective(nn.Module, ABC):
     criterion: str = ""
     adversaries: tuple[Objective, ...] = ()
 
+    def begin_step(self, step: int, steps: int) -> None:
+        """Set what changes in the course of a training: a temperature, say, or what takes part from some step on.
+
+        Args:
+            step: How many steps were taken before this one.
+            steps: How many there will be in all.
+        """
+
     @abstractmethod
     def forward(self, batch: Batch) -> Losses: ...
 

@@ -90,6 +90,8 @@ class TrainingStep:
         config, batch = self.config, batch.to(self.accelerator.device)
         share = learning_rate_share(step, steps=config.steps, warmup_steps=config.warmup_steps)
         shown: dict[str, Tensor] = {}
+        for learner in self._learners:
+            learner.objective.begin_step(step, config.steps)
         for part in parts(batch, config.accumulate):
             for learner in self._learners:
                 for name, value in learner.backward(part).items():

@@ -23,7 +23,7 @@ class GumbelQuantizerConfig(QuantizerConfig):
         code_width: Length of a code vector.
         relaxed: Give the decoder the relaxed mixture of code vectors, as the discrete VAE does, not the drawn one.
         temperature: Of the softmax as training begins.
-        final_temperature: Of the softmax as it ends, where the training anneals it.
+        final_temperature: Of the softmax as it ends; along half a cosine.
         kl_weight: Weight of the mean divergence of a site's distribution from the uniform one, in nats.
         kind: The quantizer's name.
     """
@@ -33,7 +33,7 @@ class GumbelQuantizerConfig(QuantizerConfig):
     relaxed: bool = False
     temperature: Positive = 1.0
     final_temperature: Positive = 1 / 16
-    kl_weight: Weight = 5e-4
+    kl_weight: Weight = 1e-2
     kind: Annotated[Literal["gumbel"], tyro.conf.Suppress] = "gumbel"
 
     def build(self) -> GumbelQuantizer:
@@ -48,7 +48,7 @@ class GumbelQuantizer(Quantizer):
         config: Size of the codebook, temperatures, and the weight of the divergence.
 
     Attributes:
-        temperature: Of the softmax; ``anneal`` sets it.
+        temperature: Of the softmax, a scalar; ``anneal`` sets it.
 
     References:
         Jang et al., Categorical Reparameterization with Gumbel-Softmax, 2016 (arXiv 1611.01144).
@@ -62,11 +62,14 @@ class GumbelQuantizer(Quantizer):
         (torch.Size([2, 1, 4, 4]), torch.Size([2, 8, 4, 4]))
     """
 
+    temperature: Tensor
+
     def __init__(self, config: GumbelQuantizerConfig) -> None:
         size, width = config.codebook_size, config.code_width
         super().__init__(codebook_size=size, latent_width=size, code_width=width)
         self.config = config
-        self.temperature = config.temperature
+        # A tensor, so that nothing is compiled anew as it changes. It follows from the step, and is in no file.
+        self.register_buffer("temperature", torch.tensor(config.temperature), persistent=False)
         self.codebook = nn.Parameter(torch.randn(size, width))
 
     def quantize(self, latents: Tensor, *, more_to_come: bool) -> Quantized:
@@ -77,7 +80,11 @@ class GumbelQuantizer(Quantizer):
         if not self.training:
             codes = latents.argmax(-1, keepdim=True)
             return Quantized(self.vectors(codes), codes, loss)
-        drawn = F.gumbel_softmax(latents, tau=self.temperature, hard=not self.config.relaxed)
+        drawn = F.gumbel_softmax(
+            latents,
+            tau=self.temperature,  # type: ignore[arg-type]
+            hard=not self.config.relaxed,
+        )
         return Quantized(drawn @ self.codebook, drawn.argmax(-1, keepdim=True), loss)
 
     def vectors(self, codes: Tensor) -> Tensor:
@@ -87,4 +94,4 @@ class GumbelQuantizer(Quantizer):
     def anneal(self, share: float) -> None:
         """Lower the temperature from the first to the final one, along half a cosine."""
         first, final = self.config.temperature, self.config.final_temperature
-        self.temperature = final + (first - final) * (1 + math.cos(math.pi * share)) / 2
+        self.temperature.fill_(final + (first - final) * (1 + math.cos(math.pi * share)) / 2)

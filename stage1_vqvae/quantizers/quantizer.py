@@ -111,7 +111,7 @@ class Quantizer(nn.Module, ABC):
         """Set what changes in the course of a training, such as a temperature.
 
         Args:
-            share: Of the training's steps, how many were taken: 0 to 1. Whoever trains calls this before a step.
+            share: Of the training's steps, how many were taken: 0 to 1. An objective calls this before each step.
         """
 
     def lookup(self, codes: Tensor) -> Tensor:

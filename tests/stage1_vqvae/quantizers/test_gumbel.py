@@ -8,10 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from rasterwise.data.splits import Batch
 from rasterwise.errors import InputError
+from rasterwise.training.accelerator import start_accelerator
+from rasterwise.training.config import TrainingConfig
+from rasterwise.training.step import TrainingStep
+from stage1_vqvae import VQVAE, VQVAEConfig
+from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage1_vqvae.quantizers.gumbel import GumbelQuantizerConfig
 from stage1_vqvae.quantizers.quantizer import Quantizer
 from tests.quantizer_suite import QuantizerSuite, random_latents
+from tests.stage1_vqvae.images import random_images
 
 SMALL = GumbelQuantizerConfig(codebook_size=12, code_width=4)
 
@@ -78,8 +85,23 @@ def test_the_temperature_is_annealed() -> None:
     temperatures = []
     for share in (0.0, 0.25, 0.5, 1.0):
         quantizer.anneal(share)
-        temperatures.append(quantizer.temperature)
+        temperatures.append(quantizer.temperature.item())
     assert temperatures == pytest.approx([1.0, 0.2 + 0.4 * (1 + math.sqrt(0.5)), 0.6, 0.2])
+
+
+def test_a_training_anneals() -> None:
+    """Every step is taken at the temperature that follows from its number."""
+    model = VQVAE(VQVAEConfig(factor=2, width=16, blocks=1, quantizer=SMALL))
+    temperatures = []
+    model.quantizer.register_forward_pre_hook(
+        lambda module, _: temperatures.append(module.temperature.item())  # type: ignore[attr-defined]
+    )
+    config = TrainingConfig(steps=2, batch_size=4, accumulate=2, device="cpu")
+    train_step = TrainingStep(LearnedTokenizerObjective(model), config, start_accelerator(config))
+    for step in range(2):
+        train_step(Batch(random_images()), step)
+    half = (1 + 1 / 16) / 2
+    assert temperatures == pytest.approx([1.0, 1.0, half, half])
 
 
 def test_refusals() -> None:
