@@ -47,9 +47,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     train: Callable[..., Any] = stages.train
 
-    def counted(objective: Any, split: Any, config: Any, run: Any, *rest: Any, **named: Any) -> Any:
+    def counted(task: Any, config: Any, run: Any, accelerator: Any) -> Any:
         done.append(run.path.parent.parent.name)
-        return train(objective, split, config, run, *rest, **named)
+        return train(task, config, run, accelerator)
 
     monkeypatch.setattr(stages, "train", counted)
     return done
