@@ -20,7 +20,7 @@ FEWER_STEPS = ["--steps=4", "--batch-size=8", "--evaluate-every=4"]
 
 # What other tests run: the installation (by .ci/run), the tests themselves, and the quickstart (test_quickstart).
 ELSEWHERE = {'pip install -e ".[dev]" && pytest', "pip install -e . && rasterwise quickstart"}
-# Run in two processes by test_cli, test_encoding and test_generate.
+# Run in two processes by test_cli, test_encode and test_sample.
 WITH_LAUNCHERS = (
     *(
         f"torchrun --nproc_per_node 2 -m {module} "

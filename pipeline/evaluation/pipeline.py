@@ -1,4 +1,4 @@
-"""Measure a tokenizer, or a tokenizer with its model, on a test split."""
+"""Measure a tokenizer, or a pipeline of tokenizer and model, on a test split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ from stage1_vqvae.evaluation import evaluate_tokenizer
 def evaluate_reconstruction(
     tokenizer: ImageTokenizer, data: ImageData, batch_size: int = 128
 ) -> dict[str, float]:
-    """Reconstruction and codebook metrics of a learned tokenizer; see ``evaluate_tokenizer``."""
+    """Reconstruction and codebook metrics of a learned tokenizer; see ``evaluate_tokenizer``.
+
+    Raises:
+        InputError: The tokenizer is not a learned one.
+    """
     if tokenizer.symbols != "codes":
         raise InputError(
             f"a tokenizer of kind {tokenizer.kind!r} has no reconstruction to measure; give a VQ-VAE"
@@ -41,23 +45,27 @@ def evaluate_pipeline(
     seed: int = 0,
     batch_size: int = 128,
 ) -> dict[str, Any]:
-    """Metrics of both stages and of what they draw.
+    """Metrics of both stages and of class-conditional samples.
 
     Args:
-        pipeline: Tokenizer and model.
-        data: Both of its splits are used: the test split is measured, and the train split fits the classifier.
-        samples: Class-conditional samples to classifier; 0, or a model without classes, for none.
-        seed: Of samples and classifier.
+        pipeline: What is measured.
+        data: The test split measures the pipeline, and the train split trains the classifier of samples.
+        samples: Class-conditional samples to draw and classify, as many of each class. None are drawn for 0, or where
+            the model has no classes.
+        seed: Of the samples and of the classifier.
         batch_size: Images at once.
 
     Returns:
-        What ``evaluate_likelihood`` gives: nll_nats a grid, bits_per_dim where symbols are subpixels. Over
-        codes, its nats_per_symbol and accuracy are called nats_per_code and code_accuracy, with
-        code_histogram_entropy_nats (what a code costs if each is drawn by its frequency alone), and
-        ``reconstruction`` is from ``evaluate_tokenizer``, with elbo_bits_per_dim under the trained prior where
-        the decoder is a likelihood. With classes also conditional_accuracy (share of samples at
-        temperature 1 that a classifier fitted on real training images calls by their class) and
-        classifier_accuracy (its accuracy on real test images).
+        What ``evaluate_likelihood`` gives: nll_nats a grid, and bits_per_dim where symbols are subpixels. Over codes,
+        its nats_per_symbol and accuracy are called nats_per_code and code_accuracy, and there are also
+        code_histogram_entropy_nats (what a code costs if each is drawn by its frequency alone) and
+        ``reconstruction`` (what ``evaluate_tokenizer`` gives, with elbo_bits_per_dim under the trained prior where the
+        decoder is a likelihood). With classes there are also conditional_accuracy (the share of samples at
+        temperature 1 that are classified as the class that they were drawn for) and classifier_accuracy (the
+        classifier's on real test images).
+
+    Raises:
+        InputError: The classes of the data are not those of the model.
     """
     tokenizer, model = pipeline.tokenizer, pipeline.model
     accelerator = Accelerator(cpu=model.device.type == "cpu")

@@ -27,6 +27,7 @@ from rasterwise.files import (
     write_json,
     write_manifest,
 )
+from rasterwise.rooms import ROOMS
 
 
 @contextlib.contextmanager
@@ -134,10 +135,12 @@ class Pretrained(nn.Module):
 
     def _card(self, text: str) -> str:
         parameters = sum(parameter.numel() for parameter in self.parameters())
+        package = type(self).__module__.partition(".")[0]
+        where = "rasterwise" if package in ROOMS else package
         return (
             f"---\nlibrary_name: rasterwise\ntags:\n- rasterwise\n- {self.kind}\n---\n\n"
             f"# {self.kind}\n\n{parameters:,} parameters. Open it with "
-            f"`{type(self).__module__.partition('.')[0]}.{type(self).__name__}.from_pretrained`.\n\n{text}\n"
+            f"`{where}.{type(self).__name__}.from_pretrained`.\n\n{text}\n"
         )
 
     @classmethod

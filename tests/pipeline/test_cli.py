@@ -341,7 +341,7 @@ def test_a_size_that_the_factor_does_not_divide(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_label_out_of_range(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By number and by name; no image is written."""
+    """By index and by name; no image is written."""
     for label in ("10", "cat"):
         line = failed(
             capsys, "sample", "--pipeline", chain.prior, "--label", label, "--output", tmp_path / "x.png"

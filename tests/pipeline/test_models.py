@@ -1,4 +1,4 @@
-"""The one table of every model."""
+"""The tables of models, put together."""
 
 from __future__ import annotations
 

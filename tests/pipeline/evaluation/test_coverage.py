@@ -1,4 +1,4 @@
-"""Mode coverage, judged by a classifier of real digits."""
+"""Mode coverage, by a classifier of real digits."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from rasterwise.symbols.condition import Condition
 from rasterwise.tokenizers.pixels import PixelTokenizer
 
 
-class Told:
-    """Features that are what a test says of each image, found by the image's first pixels."""
+class Planted:
+    """Features that a test plants for each image, found by the first pixels of the image."""
 
     def __init__(self, layers: list[Tensor]) -> None:
         self.layers = layers
@@ -35,7 +35,7 @@ class Told:
 
 
 def numbered(first: int, last: int) -> Batch:
-    """Images that carry their number, of three classes in turn."""
+    """Images that hold their index, of three classes in turn."""
     rows = torch.arange(first, last)
     images = torch.stack([rows // 256, rows % 256], 1).to(torch.uint8).view(-1, 1, 1, 2)
     return Batch(images, rows % 3)
@@ -76,7 +76,7 @@ def test_accuracy_is_what_the_features_know() -> None:
     """Features that are the class score 1 and features of noise score chance."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.nn.functional.one_hot(torch.arange(900) % 3, 3).float()
-    model = Told([labels, torch.randn(900, 8, generator=generator)])
+    model = Planted([labels, torch.randn(900, 8, generator=generator)])
     known, noise = probe_layers(model, PixelTokenizer(), numbered(0, 600), numbered(600, 900)).layers
     assert known.accuracy == known.validation_accuracy == 1
     assert known.standard_error == 0
@@ -109,7 +109,7 @@ def test_never_fits_test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LogisticRegression, "fit", spy_classifier)
     numbers = torch.cat([torch.arange(50.0), torch.arange(20.0) + 1e6])[:, None]
     train, test = numbered(0, 50), numbered(50, 70)
-    report = probe_layers(Told([numbers]), PixelTokenizer(), train, test, inverse_l2=(0.1, 1.0))
+    report = probe_layers(Planted([numbers]), PixelTokenizer(), train, test, inverse_l2=(0.1, 1.0))
     assert {number for number in scaled if number >= 1} == set(range(1, 50))
     assert sizes == [40, 40, 50] * 2  # two choices on four fifths, then all; raw pixels and one layer
     assert report.train_size == 50
@@ -168,7 +168,7 @@ def test_table_and_plot(tmp_path: Path) -> None:
 def test_refuses_what_cannot_be_probed() -> None:
     """A model without features, images without labels, and too few of them."""
     batch, tokenizer = numbered(0, 30), PixelTokenizer()
-    model = Told([torch.zeros(30, 2)])
+    model = Planted([torch.zeros(30, 2)])
     with pytest.raises(InputError, match="offers no features"):
         probe_layers(object(), tokenizer, batch, batch)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="training images have no labels"):

@@ -35,7 +35,9 @@ def test_a_model_comes_back(saved: Path) -> None:
     assert not model.training
     assert model.config == SMALL
     assert model.fingerprint == again.fingerprint
-    assert "Trained on nothing." in (saved / "README.md").read_text()
+    card = (saved / "README.md").read_text()
+    assert "Trained on nothing." in card
+    assert "Open it with `rasterwise.VQVAE.from_pretrained`" in card
     assert {path.name for path in saved.iterdir()} == {CONFIG_NAME, WEIGHTS_NAME, MANIFEST_NAME, "README.md"}
     assert read_fingerprint(saved) == model.fingerprint
 

@@ -1,4 +1,4 @@
-"""Whole comparisons, tiny: cells done once, failures told, the same figures twice."""
+"""Whole comparisons, tiny: cells done once, failures reported, the same figures twice."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_comparison_from_beginning_to_end(tmp_path: Path, trainings: list[str]
 
 
 def test_the_same_command_gives_the_same_figures(tmp_path: Path) -> None:
-    """All but times and memory, by steps; of both stages and of a judged family."""
+    """All but times and memory, by steps; of both stages and of a family with mode coverage."""
     for name in ("a", "b"):
         compare("family", [GATED, CODES], SETTINGS, tmp_path / name, publish)
     for cell in (GATED, CODES):
@@ -112,7 +112,7 @@ def test_the_same_command_gives_the_same_figures(tmp_path: Path) -> None:
         assert (tmp_path / "a" / folder).read_bytes() == (tmp_path / "b" / folder).read_bytes()
 
 
-def test_cells_that_fail_are_told_and_may_be_tried_again(
+def test_cells_that_fail_are_reported_and_may_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainings: list[str]
 ) -> None:
     """For want of memory, of budget, or by a defect: each has its row, and the others go on."""

@@ -1,4 +1,4 @@
-"""The page: whole in itself, complete, and shown by a browser without an error."""
+"""The page: self-contained, complete, and shown by a browser without an error."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_every_cell_is_on_the_page_and_in_the_files(kind: str, planted: Planted,
     assert list((tmp_path / "plots").glob("*.png"))
 
 
-def test_what_stands_beside_figures(planted: Planted, tmp_path: Path) -> None:
+def test_how_figures_are_marked(planted: Planted, tmp_path: Path) -> None:
     """Extrapolated times are marked; likelihoods of different things have columns of their own."""
     publish(planted("resolution"), tmp_path)
     page = (tmp_path / "index.html").read_text()

@@ -21,7 +21,7 @@ def test_labels_keep_apart_and_inside() -> None:
     axes.set_ylim(0, 1)
     heights = [0.0, 0.01, 0.5, 0.99, 1.0, 1.0]
     label_ends(axes, [(1.0, height, str(number), "#000000") for number, height in enumerate(heights)])
-    places = sorted(text.xy[1] for text in axes.texts)
-    assert all(after - before > LABEL_GAP - 1e-9 for before, after in itertools.pairwise(places))
-    assert places[-1] <= 1
-    assert abs(places[2] - 0.5) < 1e-9
+    heights = sorted(text.xy[1] for text in axes.texts)
+    assert all(after - before > LABEL_GAP - 1e-9 for before, after in itertools.pairwise(heights))
+    assert heights[-1] <= 1
+    assert abs(heights[2] - 0.5) < 1e-9

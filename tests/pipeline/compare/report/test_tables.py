@@ -32,14 +32,14 @@ def test_columns_without_a_figure_are_left_out(planted: Planted) -> None:
     assert "fixed-point evaluations" not in headings
 
 
-def test_a_likelihood_stands_in_one_column_alone(planted: Planted) -> None:
+def test_a_likelihood_is_in_one_column_alone(planted: Planted) -> None:
     """Whatever the model, exactly one of the exact and the symbols' units has a figure."""
     units = [c for c in QUALITY.columns if c.heading in ("bits/dim", "nats a code", "nats a palette colour")]
     for row in planted("family").finished:
         assert sum(column.shown(row.figures) != ABSENT for column in units) == 1
 
 
-def test_classes_have_a_table_where_they_were_judged(planted: Planted) -> None:
+def test_classes_have_a_table_where_samples_were_classified(planted: Planted) -> None:
     assert "Classes" in [table.title for table in tables_of(planted("family"))]
     assert "Classes" not in [table.title for table in tables_of(planted("resolution"))]
 
