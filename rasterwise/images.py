@@ -1,4 +1,4 @@
-"""Images in and out: any image as a uint8 tensor, any uint8 tensor as an image, grids of them."""
+"""Images in and out: any image as a uint8 tensor, any uint8 tensor as an image, and grids of images."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def to_uint8(images: Images, colour: Colour) -> Tensor:
 
     Args:
         images: A PIL image, an image file's path, a uint8 tensor ``(C, H, W)`` or a uint8 array ``(H, W, C)``, or
-            several of them; or a batch of them, ``(B, C, H, W)`` or ``(B, H, W, C)``. A tensor or array that does
-            not fit its own custom is read by the other.
+            several of them; or a batch of them, ``(B, C, H, W)`` or ``(B, H, W, C)``. A tensor whose channels can
+            only be the last axis, or an array whose channels can only be the first, is taken too.
         colour: What the batch becomes: 1 channel or 3.
 
     Returns:
@@ -109,17 +109,17 @@ def pil_to_tensor(image: Image.Image, colour: Colour) -> Tensor:
     """
     image = eight_bit(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("LA" if image.mode == "La" else image.mode).convert("RGBA")
+        image = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     array = np.array(image.convert("L" if colour == "grey" else "RGB"))
     return torch.from_numpy(array[None] if colour == "grey" else array.transpose(2, 0, 1).copy())
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """The image with 8 bits a value: integers of more are scaled from 0 … 65535, floats from 0 … 1.
+    """The image with 8 bits a value. Integers of 16 bits are scaled from 0 … 65535, floats from 0 … 1.
 
     Raises:
-        InputError: A value lies outside, or is not a number; or the image is of a mode that has no such form.
+        InputError: A value lies outside, or is not a number; or the mode cannot be converted.
     """
     if image.mode in COLOUR_MODES or image.mode in ("1", "L", "LA", "La"):
         return image
@@ -172,10 +172,12 @@ def open_image(path: Path) -> Image.Image:
 
 
 def decode_image(content: bytes) -> Image.Image:
-    """Decode an image file's bytes, upright by its EXIF orientation; of an animation, the first frame.
+    """Decode an image file's bytes and turn the image upright by its EXIF orientation.
+
+    Of an animation, the first frame is read.
 
     Raises:
-        InputError: It is empty, no image, or see ``eight_bit``.
+        InputError: The file is empty or no image, or see ``eight_bit``.
         Exception: Whatever Pillow raises for an image that is damaged.
     """
     if not content:

@@ -111,18 +111,22 @@ def _only(names: list[str], what: str, config: DataConfig) -> str | None:
     return what if what in names else (names[0] if names else None)
 
 
-def classes_of(train: Rows, test: Rows, columns: Columns, config: DataConfig) -> Classes:
-    """The classes of a dataset: those that it names, or the values of its label column in the train split.
-
-    Raises:
-        InputError: The test split lacks a column or has other classes; there are too many values.
-    """
+def refuse_other_columns(train: Rows, test: Rows, columns: Columns, config: DataConfig) -> None:
+    """InputError where the test split lacks a column that is read, or where it holds something else."""
     for name in columns.read:
         if name not in test.columns:
             raise InputError(f"split {config.test_split!r} has no column {name!r}, which the train split has")
         refuse_difference(
             name, test.columns[name], train.columns[name], *map(repr, (config.test_split, config.train_split))
         )
+
+
+def classes_of(train: Rows, test: Rows, columns: Columns, config: DataConfig) -> Classes:
+    """The classes of a dataset: those that it names, or the values of its label column in the train split.
+
+    Raises:
+        InputError: The test split has other values, or there are too many.
+    """
     if columns.label is None:
         return Classes()
     if train.columns[columns.label].kind == "classes":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from rasterwise.data.columns import Columns, choose_columns, classes_of
+from rasterwise.data.columns import Columns, choose_columns, classes_of, refuse_other_columns
 from rasterwise.data.config import DIGITS, NONE, DataConfig
 from rasterwise.data.reading import (
     BrokenImageError,
@@ -83,8 +83,9 @@ def open_images(config: DataConfig, progress: Callable[[int, int], None] | None 
     splits, folders = _open(config)
     train, test = _train_and_test(splits, config)
     columns = choose_columns(train.columns, config)
-    classes = classes_of(train, test, columns, config)
+    refuse_other_columns(train, test, columns, config)
     train, test = (rows.select_columns(columns.read) for rows in (train, test))
+    classes = classes_of(train, test, columns, config)
     preparation = _prepare(_look_at(train, columns.image, config), config)
     parts, contents = list[Split](), Contents()
     for name, rows in ((config.train_split, train), (config.test_split, test)):

@@ -118,7 +118,7 @@ def _introduction(comparison: Comparison) -> str:
     commit = f", commit {machine['commit'][:10]}" if machine.get("commit") else ""
     extra = "; Inception: torchvision's v3, ImageNet weights" if settings.inception else ""
     lines = [
-        f"<p>Each model was trained on <code>{escape(settings.data.dataset)}</code> for {escape(settings.budget)} "
+        f"<p>Each model was trained on <code>{escape(settings.data.name)}</code> for {escape(settings.budget)} "
         f"({settings.precision}, seed {settings.seed}). {SIZES[comparison.kind]} {done} of "
         f"{total} cells are done.</p>",
         f"<p class=note>Last command: <code>{escape(comparison.command)}</code><br>"

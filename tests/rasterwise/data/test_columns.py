@@ -106,6 +106,16 @@ def test_files_of_a_split_agree(tmp_path: Path) -> None:
     folder = save(tmp_path / "set", [0, 1] * 10, split="train-0", names=["a", "b"])
     with pytest.raises(InputError, match=r"train-1\.parquet, but a, b in .*train-0\.parquet"):
         read(save(folder, [0, 1] * 10, split="train-1", names=["b", "a"]))
+    for values, message in (
+        (["a", "b"] * 10, r"holds string in .*train-1"),
+        ([[1]] * 20, r"holds .*List.* in"),
+    ):
+        mixed = save(tmp_path / str(len(message)), [0, 1] * 10, split="train-0")
+        with pytest.raises(InputError, match=message):
+            read(save(mixed, values, split="train-1"))
+    lacking = save(tmp_path / "lacking", [0, 1] * 10, split="train-0")
+    with pytest.raises(InputError, match=r"train-1\.parquet has no column 'label'"):
+        read(save(lacking, [0, 1] * 10, "kind", "train-1"))
     extra = save(tmp_path / "extra", [0.5] * 20, "score", "train-0")
     assert read(save(extra, ["x"] * 20, "score", "train-1")).found == 40
 
