@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 
+from rasterwise.command_line.statuses import USER_ERROR
+from rasterwise.command_line.streams import guarded, prepare_streams
 from rasterwise.rooms import ROOMS, load, not_ours
-
-USAGE_ERROR = 2
 
 
 def main() -> int:
     """Run the command; returns the exit status."""
+    prepare_streams()
+    return guarded(_command)
+
+
+def _command() -> int:
     for wrong in filter(None, map(not_ours, ROOMS)):
         print(f"rasterwise: {wrong}", file=sys.stderr)
-        return USAGE_ERROR
+        return USER_ERROR
+    if sys.flags.optimize > 1 and {"--help", "-h"} & set(sys.argv):
+        print("rasterwise: python -OO takes the help texts away; leave out -OO to read them", file=sys.stderr)
     return int(load("pipeline.cli").main())
 
 

@@ -1,4 +1,6 @@
-"""The errors that commands report in one line."""
+"""The errors that commands report in one line, or with a status of its own."""
+
+from typing import Any
 
 OUT_OF_MEMORY = (
     "can't allocate memory",
@@ -21,6 +23,17 @@ class InputError(ValueError):
 
 class NonFiniteError(ArithmeticError):
     """A quantity became infinite or not a number; the message names it and the step."""
+
+
+class UnfinishedError(Exception):
+    """A command ends before its work is done, with a report and a status other than 0, but without a fault of its own.
+
+    A training that was asked to stop, for one: ``train && encode`` must not go on with half a model.
+    """
+
+    def __init__(self, report: dict[str, Any], status: int) -> None:
+        super().__init__(f"the work is not done; the exit status is {status}")
+        self.report, self.status = report, status
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -7,7 +7,10 @@ import sys
 from datetime import timedelta
 from typing import Any
 
+from rasterwise.errors import InputError
+
 STORE_SECONDS = 10
+OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def leave_process_group() -> None:
@@ -29,16 +32,28 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def refuse_half_an_environment() -> None:
+    """Raise an InputError if some of torchrun's variables are set and others are not.
+
+    They were left over, then: this process would wait for others, or keep its report to itself.
+    """
+    given = [name for name in OF_TORCHRUN if name in os.environ]
+    lacking = [name for name in OF_TORCHRUN if name not in os.environ]
+    alone = os.environ.get("WORLD_SIZE", "1") == "1" and os.environ.get("RANK", "0") == "0"
+    if lacking and not alone:
+        raise InputError(
+            f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} set in the environment, but not "
+            f"{', '.join(lacking)}; start several processes with torchrun, or unset {' and '.join(given)}"
+        )
+
+
 def first_to_fail() -> bool:
     """Whether this process is the first of its run that fails: the one that should say why.
 
     The others fail next, for want of it in whatever they exchange, and their reasons would hide the one that counts.
     torchrun's agent keeps the count, since it outlives every process.
     """
-    if (
-        int(os.environ.get("WORLD_SIZE", "1")) == 1
-        or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    ):
+    if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return True
     import torch.distributed as distributed
 

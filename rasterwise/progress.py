@@ -55,8 +55,11 @@ class Progress:
     def line(self, text: str) -> None:
         """Print a line of text above the bar."""
         if self.shown:
-            tqdm.write(text, file=sys.stderr)
-            sys.stderr.flush()
+            try:
+                tqdm.write(text, file=sys.stderr)
+                sys.stderr.flush()
+            except OSError:  # nobody reads it any more, which is no reason to stop the work
+                self.shown = False
 
     def __enter__(self) -> Self:
         return self

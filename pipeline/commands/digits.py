@@ -27,7 +27,7 @@ AUGMENTATION = Augmentation(rotate=10, shear=8, shift=0.06, scale=0.1)
 COPIES = 20
 
 
-def make_digits(output: Path) -> dict[str, Any] | None:
+def make_digits(output: Path) -> dict[str, Any]:
     """Train both stages on digits, draw some and measure them.
 
     Args:
@@ -42,8 +42,6 @@ def make_digits(output: Path) -> dict[str, Any] | None:
     with Progress("quickstart") as progress:
         progress.line(f"1/4 training a VQ-VAE on {data.train.length} digits")
         stage1 = train_vqvae(stages)
-        if stage1.get("stopped"):
-            return None
         progress.line(f"2/4 encoding them, and {COPIES} augmented copies of each")
         vqvae = VQVAE.from_pretrained(stages.output)
         codes = encode_dataset(
@@ -51,8 +49,6 @@ def make_digits(output: Path) -> dict[str, Any] | None:
         )
         progress.line("3/4 training a transformer prior on the codes")
         stage2 = train_prior_with_images(prior_recipe(codes.folder, output / "prior"))
-        if stage2.get("stopped"):
-            return None
         progress.line("4/4 drawing digits, and measuring them with a classifier trained on real ones")
     pipeline = ImagePipeline.from_pretrained(output / "prior")
     measured = evaluate_pipeline(pipeline, data)

@@ -36,8 +36,6 @@ def quickstart(options: Quickstart) -> dict[str, Any]:
     from pipeline.commands.digits import make_digits
 
     report = make_digits(options.output)
-    if report is None:
-        return {"output": str(options.output), "stopped": True}
     run.finish(report)
     return report
 

@@ -7,12 +7,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from rasterwise.command_line.statuses import FAILED, INTERRUPTED, USER_ERROR
 from rasterwise.data.workers import DIED
 from rasterwise.errors import InputError, NonFiniteError, is_out_of_memory
 
-FAILED = 1
-USER_ERROR = 2
-INTERRUPTED = 130
 SHARED_MEMORY = Path("/dev/shm")
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE}
 

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rasterwise.command_line.faults import FAILED, USER_ERROR, ending_of
+from rasterwise.command_line.faults import ending_of
 from rasterwise.command_line.options import TrainingOptions
-from rasterwise.errors import InputError
+from rasterwise.command_line.statuses import FAILED, USER_ERROR
+from rasterwise.command_line.streams import show
+from rasterwise.errors import InputError, UnfinishedError
 from rasterwise.files import as_json as json_text
 from rasterwise.outputs import claim_folder
-from rasterwise.processes import first_to_fail, is_main_process, leave_process_group
+from rasterwise.processes import (
+    first_to_fail,
+    is_main_process,
+    leave_process_group,
+    refuse_half_an_environment,
+)
 
 Options = TypeVar("Options")
 
@@ -138,7 +146,7 @@ def report_of(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
     Of several processes, the first that fails says so. The others, which fail for want of it, leave quietly.
     """
     try:
-        report = work()
+        report, status = _reported(work)
         leave_process_group()
     except (Exception, KeyboardInterrupt) as error:
         ending, first = ending_of(error), first_to_fail()
@@ -147,8 +155,27 @@ def report_of(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
         status = ending.status if ending else FAILED
         return _fail(ending.line, status) if ending and first else status
     if is_main_process():
-        print(json_text(report) if as_json else as_text(report))
-    return 0
+        status = show(_json_text(report) if as_json else as_text(report)) or status
+    return status
+
+
+def _reported(work: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], int]:
+    """The report of some work, and the exit status, which is another than 0 where the work is not done."""
+    refuse_half_an_environment()
+    try:
+        return work(), 0
+    except UnfinishedError as unfinished:
+        return unfinished.report, unfinished.status
+
+
+def _json_text(report: dict[str, Any]) -> str:
+    """JSON in the characters that standard output has."""
+    text = json_text(report)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(text), indent=2)
+    return text
 
 
 def as_text(report: dict[str, Any]) -> str:
@@ -170,5 +197,6 @@ def _shown(value: Any) -> str:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"rasterwise: {' '.join(message.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"rasterwise: {' '.join(message.split())}", file=sys.stderr)
     return status

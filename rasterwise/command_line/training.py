@@ -8,8 +8,10 @@ from typing import Any
 from accelerate import Accelerator
 
 from rasterwise.command_line.options import TrainingOptions
+from rasterwise.command_line.statuses import SIGNALLED
 from rasterwise.data.config import DataConfig
 from rasterwise.data.dataset import ImageData, image_counts, open_images
+from rasterwise.errors import UnfinishedError
 from rasterwise.progress import Progress
 from rasterwise.training.dry_run import dry_run
 from rasterwise.training.loop import train
@@ -45,6 +47,7 @@ def run_training(
         The report of the training, of the run if it had ended before, or of the dry run.
 
     Raises:
+        UnfinishedError: The training was asked to stop, and left a checkpoint to go on from.
         InputError: The folder holds something else, or a run with another configuration or other images.
     """
     if options.dry_run:
@@ -59,4 +62,7 @@ def run_training(
             return {"output": str(run.path), **run.report}
         report = train(task, options.training, run, accelerator)
     counts = {} if images is None else image_counts(images, accelerator)
-    return {"output": str(run.path), **dataclasses.asdict(report), **counts}
+    reported = {"output": str(run.path), **dataclasses.asdict(report), **counts}
+    if report.stopped:
+        raise UnfinishedError(reported, SIGNALLED + (report.stop_signal or 0))
+    return reported

@@ -85,6 +85,7 @@ class TrainingReport:
         parameters: Trained parameters of the model.
         device: The device that it ran on, in words.
         stopped: Whether it was asked to stop before its end.
+        stop_signal: The number of the signal that asked it; None where it was not.
         stopped_early: Whether patience ran out before its last step.
         test: The last metrics on the test split.
         best_step: The step whose weights are in ``model-best``; None where no metric says which are best.
@@ -100,6 +101,7 @@ class TrainingReport:
     parameters: int
     device: str
     stopped: bool
+    stop_signal: int | None
     stopped_early: bool
     test: dict[str, float]
     best_step: int | None

@@ -54,7 +54,7 @@ def train(
             keep_last=config.keep_last,
         )
         start = checkpoints.load(progress.line)
-        step, stopping = start.step, False
+        step, stopping = start.step, 0
         run.rewind(step)
         batches = task.split.shuffled(config.batch_size, seed=config.seed, start=step, rank=rank, world=world)
         monitor = Monitor(task, config, run, accelerator, progress, train_step.model, start)
@@ -70,7 +70,7 @@ def train(
                     # Models first: a run that is killed between the two writes them again.
                     _save_models(train_step.model, run, task.card, best=monitor.is_best(step))
                     checkpoints.save(step, monitor.best)
-        report = monitor.report(step)
+        report = monitor.report(step, stopping)
     run.close()
     if not report.stopped:
         run.finish(asdict(report))

@@ -89,8 +89,13 @@ class Monitor:
         """Whether a step ends in a checkpoint: one is due, its weights are the best, or it is the last."""
         return self.is_best(step) or self._due(step, self.config.save_every) or self.over(step)
 
-    def report(self, step: int) -> TrainingReport:
-        """The report of a session that ends at a step; a line says why, where it was not the last step."""
+    def report(self, step: int, stop_signal: int = 0) -> TrainingReport:
+        """The report of a session that ends at a step; a line says why, where it was not the last step.
+
+        Args:
+            step: How many steps have been taken.
+            stop_signal: The number of the signal that asked it to stop; 0 for none.
+        """
         steps, over = self.config.steps, self.over(step)
         if not over:
             self.progress.line(
@@ -112,6 +117,7 @@ class Monitor:
             parameters=sum(p.numel() for p in self.task.objective.model.parameters() if p.requires_grad),
             device=device_name(self.accelerator.device),
             stopped=not over,
+            stop_signal=None if over else stop_signal,
             stopped_early=over and step < steps,
             test=self._test,
             best_step=self.best.step if self.best else None,

@@ -9,13 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from pipeline.compare.measurement.cell import FAILED
 from pipeline.compare.measurement.comparison import compare
 from pipeline.compare.plan.families import check_cell
 from pipeline.compare.plan.settings import Cell, Settings
 from pipeline.compare.report.page import publish
 from rasterwise.command_line.run import USER_ERROR, run_command, split_word
+from rasterwise.command_line.statuses import FAILED as FAILED_STATUS
 from rasterwise.data.dataset import open_images
-from rasterwise.errors import InputError
+from rasterwise.errors import InputError, UnfinishedError
 from rasterwise.measure.figures import require_matplotlib
 from rasterwise.outputs import claim_folder
 from rasterwise.progress import Progress
@@ -71,7 +73,7 @@ def run_cells(kind: str, cells: Sequence[Cell], options: ComparisonOptions, comm
     claim_folder(options.output)
     require_matplotlib()
     open_and_check(cells, options.settings)
-    return compare(
+    report = compare(
         kind,
         cells,
         options.settings,
@@ -81,6 +83,9 @@ def run_cells(kind: str, cells: Sequence[Cell], options: ComparisonOptions, comm
         force=options.force,
         retry=options.retry,
     )
+    if FAILED in report["not_done"].values():
+        raise UnfinishedError(report, FAILED_STATUS)
+    return report
 
 
 def comparison_main(

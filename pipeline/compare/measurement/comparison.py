@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.compare.measurement.cell import (
     DONE,
+    FAILED,
     OUT_OF_MEMORY,
     RESULT_NAME,
     STOPPED,
@@ -22,6 +23,7 @@ from pipeline.compare.measurement.cell import (
 )
 from pipeline.compare.plan.families import FAMILIES
 from pipeline.compare.plan.settings import Cell, Settings
+from rasterwise.errors import is_out_of_memory
 from rasterwise.files import read_json, remove_folder, write_json
 from rasterwise.measure.machine import machine_facts
 from rasterwise.measure.timing import chosen_device, in_fresh_process
@@ -157,10 +159,15 @@ def run_cell(cell: Cell, settings: Settings, folder: Path, instruments: Instrume
     try:
         return in_fresh_process(settings.threads, measure_cell, cell, settings, folder, instruments)
     except BrokenProcessPool:
-        reason = "the system ended its process, for want of memory most likely"
-        figures = {"status": OUT_OF_MEMORY, "reason": reason}
-        write_json(folder / RESULT_NAME, figures)
-        return figures
+        figures = {
+            "status": OUT_OF_MEMORY,
+            "reason": "the system ended its process, for want of memory most likely",
+        }
+    except Exception as error:  # the process had too little memory left to say so itself, for one
+        status = OUT_OF_MEMORY if is_out_of_memory(error) else FAILED
+        figures = {"status": status, "reason": f"{type(error).__name__}: {error}".splitlines()[0]}
+    write_json(folder / RESULT_NAME, figures)
+    return figures
 
 
 def _folder(output: Path, cell: Cell) -> Path:

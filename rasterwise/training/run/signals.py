@@ -13,17 +13,16 @@ from accelerate import Accelerator
 
 
 class StopSignal:
-    """Whether the run was asked to end."""
+    """The signal that asked the run to end."""
 
     def __init__(self) -> None:
-        self.received = False
+        self.received = 0
 
-    def requested(self, accelerator: Accelerator) -> bool:
-        """True on all processes once any of them got a signal; all of them call this."""
+    def requested(self, accelerator: Accelerator) -> int:
+        """The number of the signal that any process got, the same on all of them, which all call this; 0 for none."""
         if accelerator.num_processes == 1:
             return self.received
-        flag = torch.tensor(float(self.received), device=accelerator.device)
-        return bool(accelerator.reduce(flag, "sum") > 0)
+        return int(accelerator.gather(torch.tensor([self.received], device=accelerator.device)).max())
 
 
 @contextlib.contextmanager
@@ -33,7 +32,7 @@ def stop_on_signal() -> Iterator[StopSignal]:
     before: dict[int, Any] = {}
 
     def note(number: int, _: FrameType | None) -> None:
-        stop.received = True
+        stop.received = number
         signal.signal(number, before[number])
 
     try:

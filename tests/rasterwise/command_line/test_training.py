@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from rasterwise.command_line.options import TrainingOptions
+from rasterwise.command_line.run import report_of
 from rasterwise.command_line.training import run_training
 from rasterwise.data.indexed import tensor_split
 from rasterwise.data.sources.state import Origin
@@ -29,7 +33,10 @@ def task() -> TrainingTask:
         objective,
         split,
         evaluate=lambda *_: {"nll_nats": 1.0},
-        save_tokenizer=lambda folder: (folder.mkdir(), (folder / "config.json").write_text("{}")),
+        save_tokenizer=lambda folder: (
+            folder.mkdir(exist_ok=True),
+            (folder / "config.json").write_text("{}"),
+        ),
     )
 
 
@@ -92,3 +99,19 @@ def test_a_refused_training_changes_nothing(wrong: dict[str, Any], tmp_path: Pat
     assert (
         run_training(replace(options, force=True), "train", task(), start_accelerator(CONFIG))["steps"] == 2
     )
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_that_is_stopped_has_a_status_of_its_own(
+    number: signal.Signals, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has its report, but what follows it with ``&&`` in a shell does not begin; resumed, it ends with 0."""
+    options = TrainingOptions(output=tmp_path / "run", training=CONFIG)
+    stopped = task()
+    stopped.objective.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), number))
+    accelerator = start_accelerator(CONFIG)
+    assert report_of(lambda: run_training(options, "train", stopped, accelerator), as_json=True) == status
+    report = json.loads(capsys.readouterr().out)
+    assert (report["steps"], report["stopped"], report["stop_signal"]) == (1, True, number)
+    assert report_of(lambda: run_training(options, "train", task(), accelerator), as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["stop_signal"] is None

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.cli import main as rasterwise
 from pipeline.compare.commands import family, resolution, size
+from pipeline.compare.measurement.cell import FAILED, OUT_OF_MEMORY
 from pipeline.compare.plan.settings import Cell, Size
 
 MODULES: dict[str, Any] = {"resolution": resolution, "size": size, "family": family}
@@ -23,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         kind: str, cells: Any, settings: Any, output: Path, publish: Any, **named: Any
     ) -> dict[str, Any]:
         calls.append({"kind": kind, "cells": cells, "settings": settings, "output": output, **named})
-        return {}
+        return {"not_done": {}}
 
     monkeypatch.setattr("pipeline.compare.commands.command.compare", compare)
     return calls
@@ -49,6 +50,19 @@ def test_cells_of_sizes_and_families(asked: list[dict[str, Any]]) -> None:
     ]
     assert rasterwise(["compare", "family", "--resolution", "8", "--models", "row-lstm", "image-gpt"]) == 0
     assert [cell.family for cell in asked[1]["cells"]] == ["row-lstm", "image-gpt"]
+
+
+def test_a_cell_that_failed_gives_another_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report is there all the same; a cell that did not fit is a finding, and no failure."""
+    for found, status in ((FAILED, 1), (OUT_OF_MEMORY, 0)):
+        monkeypatch.setattr(
+            "pipeline.compare.commands.command.compare",
+            lambda *_, found=found, **__: {"page": "x", "not_done": {"cell": found}},
+        )
+        assert rasterwise(["compare", "size", "--resolution", "8", "--sizes", "8x1"]) == status
+        assert found in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", MODULES)

@@ -178,6 +178,20 @@ def test_a_cell_whose_process_is_killed(tmp_path: Path, monkeypatch: pytest.Monk
     assert report["not_done"] == {GATED.name: OUT_OF_MEMORY}
 
 
+@pytest.mark.parametrize(("error", "status"), [(MemoryError(), OUT_OF_MEMORY), (ValueError("x"), FAILED)])
+def test_a_cell_that_cannot_say_what_happened(
+    error: Exception, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no memory left to write its result: the row says so, and the comparison goes on."""
+
+    def fail(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(comparisons, "in_fresh_process", fail)
+    report = compare("resolution", [GATED], SETTINGS, tmp_path / "out", publish)
+    assert report["not_done"] == {GATED.name: status}
+
+
 def _killed(*_: Any) -> None:
     import os
     import signal
