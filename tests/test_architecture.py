@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent
 
 ORDER: dict[str, tuple[str, ...]] = {
     "rasterwise": (
-        "errors processes progress rooms",
+        "errors",
+        "processes progress rooms",
         "configuration",
         "files",
         "images symbols",

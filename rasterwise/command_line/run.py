@@ -54,7 +54,7 @@ def run_command(
     words = list(sys.argv[1:] if arguments is None else arguments)
     resumed = split_word(words, "--resume")[0] if resumes else None
     if resumed == "":
-        return _fail("--resume is '', expected a run's folder", USER_ERROR)
+        return _refused("--resume is '', expected a run's folder")
     flags: tuple[Any, ...] = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
     if resumed and resumes:
         from rasterwise.training.run.run_folder import read_options
@@ -62,13 +62,13 @@ def run_command(
         try:
             default = read_options(Path(resumed), resumes, options_class)
         except InputError as error:
-            return _fail(str(error), USER_ERROR)
+            return _refused(str(error))
         # Pairs of --x and --no-x: with --no-x alone, a switch that is on in the run could not be given again.
         flags = (tyro.conf.OmitArgPrefixes,)
     try:
         options = _parsed(options_class, words, program, default, flags)
     except InputError as error:
-        return _fail(str(error), USER_ERROR)
+        return _refused(str(error))
 
     def work() -> dict[str, Any]:
         if resumed:
@@ -194,6 +194,11 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _refused(message: str) -> int:
+    """Refuse flags, which all processes of a run do, in one line of one of them."""
+    return _fail(message, USER_ERROR) if first_to_fail() else USER_ERROR
 
 
 def _fail(message: str, status: int) -> int:
