@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 from accelerate import Accelerator
@@ -15,6 +17,9 @@ from rasterwise.measure.metrics import Means, histogram_entropy_nats, psnr_db
 from rasterwise.symbols.likelihoods import bits_per_dim
 from rasterwise.tokenizers.image import ImageTokenizer
 
+Similarity = Callable[[Tensor, Tensor], Tensor]
+"""uint8 images ``(B, C, H, W)`` and their reconstructions to a number of each, ``(B,)``."""
+
 
 @torch.no_grad()
 def evaluate_tokenizer(
@@ -24,6 +29,7 @@ def evaluate_tokenizer(
     accelerator: Accelerator,
     *,
     batch_size: int = 256,
+    similarities: Mapping[str, Similarity] = MappingProxyType({}),
 ) -> dict[str, float]:
     """Metrics over a whole split: every image once, whatever the batch size and process count.
 
@@ -33,12 +39,14 @@ def evaluate_tokenizer(
         shape: Of an image, ``(C, H, W)``.
         accelerator: All processes call this and share the images.
         batch_size: Images at once in each process.
+        similarities: Further measures of images and their reconstructions, by their names in the metrics.
 
     Returns:
         psnr_db and mse (of uint8 images, the error pooled over all of them), codebook_usage (share of the
         codes that occur), codebook_perplexity (exp of the entropy of their histogram; of several codes a site,
         the geometric mean), items; where the tokenizer has a likelihood of images also
-        reconstruction_bits_per_dim and elbo_bits_per_dim, the latter with a uniform prior over codes.
+        reconstruction_bits_per_dim and elbo_bits_per_dim, the latter with a uniform prior over codes; and the mean
+        of each similarity.
     """
     grid, subpixels = tokenizer.grid(*shape), math.prod(shape)
     means = Means()
@@ -47,6 +55,7 @@ def evaluate_tokenizer(
         images = batch.values.to(tokenizer.device)
         reconstructed = tokenizer.reconstruct(images)
         means.add(mse=(reconstructed.images.double() - images.double()).square().flatten(1).mean(1))
+        means.add(**{name: measure(images, reconstructed.images) for name, measure in similarities.items()})
         if reconstructed.nats is not None:
             means.add(nats=reconstructed.nats)
         for counts, codes in zip(histogram, reconstructed.symbols.unbind(1), strict=True):
@@ -57,6 +66,7 @@ def evaluate_tokenizer(
     metrics = {
         "psnr_db": psnr_db(means.mean("mse")),
         "mse": means.mean("mse"),
+        **{name: means.mean(name) for name in similarities},
         "codebook_usage": float((histogram > 0).double().mean()),
         "codebook_perplexity": math.exp(sum(entropies) / len(entropies)),
         "items": means.count("mse"),

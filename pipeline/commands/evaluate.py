@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from pipeline.evaluation.pipeline import evaluate_pipeline, evaluate_reconstruction
+from pipeline.evaluation.pipeline import evaluate_pipeline
+from pipeline.evaluation.reconstruction import evaluate_reconstruction
 from pipeline.image_pipeline import ImagePipeline
 from pipeline.models import open_tokenizer
 from rasterwise.command_line.run import run_command
@@ -32,6 +33,8 @@ class Evaluate:
         samples: Samples drawn for conditional_accuracy, as many of each class (0: none).
         seed: Of the samples and of the classifier.
         batch_size: Images at once.
+        distance_images: Test images of which a VQ-VAE's distances in the features of EfficientNet-Lite2 are measured;
+            0: none. The network comes with the extra "perceptual".
         json: Print the report as JSON.
     """
 
@@ -40,6 +43,7 @@ class Evaluate:
     samples: CountOrZero = 1000
     seed: Seed = 0
     batch_size: BatchSize = 128
+    distance_images: CountOrZero = 1000
     json: bool = False
 
 
@@ -55,10 +59,17 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         data = open_images(same_data(options.data, tokenizer.trained_on), progress)
     tokenizer.grid(*data.shape)
     if pipeline is None:
-        report: dict[str, Any] = evaluate_reconstruction(tokenizer, data, options.batch_size)
+        report: dict[str, Any] = evaluate_reconstruction(
+            tokenizer, data, options.batch_size, options.distance_images
+        )
     else:
         report = evaluate_pipeline(
-            pipeline, data, samples=options.samples, seed=options.seed, batch_size=options.batch_size
+            pipeline,
+            data,
+            samples=options.samples,
+            seed=options.seed,
+            batch_size=options.batch_size,
+            distance_images=options.distance_images,
         )
     return {"source": options.source, **report, **image_counts(data, accelerator)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -85,13 +86,17 @@ def distances(reference: Tensor, held_out: Tensor, drawn: Tensor) -> Distances |
         held_out: Test images.
         drawn: Images that a model drew.
     """
+    projection = Projection.fit(image_features(reference))
+    return distances_in(lambda images: projection(image_features(images)), reference, held_out, drawn)
+
+
+def distances_in(
+    features: Callable[[Tensor], Tensor], reference: Tensor, held_out: Tensor, drawn: Tensor
+) -> Distances | None:
+    """As ``distances``, in any features: uint8 images ``(N, C, H, W)`` to float ``(N, D)``."""
     count = min(len(held_out), len(drawn))
     if count < LEAST_IMAGES:
         return None
-    features = image_features(reference)
-    projection = Projection.fit(features)
-    target = projection(features)
-    far, near = (
-        frechet_distance(projection(image_features(images[:count])), target) for images in (drawn, held_out)
-    )
+    target = features(reference)
+    far, near = (frechet_distance(features(images[:count]), target) for images in (drawn, held_out))
     return Distances(far, near, count)

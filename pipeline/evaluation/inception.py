@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.evaluation.frechet import LEAST_IMAGES, Distances, frechet_distance
+from pipeline.evaluation.frechet import Distances, distances_in
 from rasterwise.errors import InputError
 from rasterwise.files import load_tensors
 from rasterwise.models.pretrained import load_weights
@@ -54,12 +54,5 @@ def inception_features(network: nn.Module, images: Tensor) -> Tensor:
 
 def inception_distances(path: Path, reference: Tensor, held_out: Tensor, drawn: Tensor) -> Distances | None:
     """As ``frechet.distances``, in the features of Inception."""
-    count = min(len(held_out), len(drawn))
-    if count < LEAST_IMAGES:
-        return None
     network = open_inception(path)
-    target = inception_features(network, reference)
-    far, near = (
-        frechet_distance(inception_features(network, images[:count]), target) for images in (drawn, held_out)
-    )
-    return Distances(far, near, count)
+    return distances_in(lambda images: inception_features(network, images), reference, held_out, drawn)

@@ -1,4 +1,4 @@
-"""Measure a tokenizer, or a pipeline of tokenizer and model, on a test split."""
+"""Measure a tokenizer with its model on a test split."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from pipeline.evaluation.classifier import classifier_accuracy, fit_classifier
+from pipeline.evaluation.reconstruction import evaluate_reconstruction
 from pipeline.image_pipeline import ImagePipeline
 from rasterwise.data.dataset import ImageData
 from rasterwise.data.splits import Split
@@ -16,25 +17,7 @@ from rasterwise.errors import InputError
 from rasterwise.measure.metrics import histogram_entropy_nats
 from rasterwise.progress import Progress
 from rasterwise.symbols.likelihoods import bits_per_dim
-from rasterwise.tokenizers.image import ImageTokenizer
 from rasterwise.training.likelihood import evaluate_likelihood
-from stage1_vqvae.evaluation import evaluate_tokenizer
-
-
-def evaluate_reconstruction(
-    tokenizer: ImageTokenizer, data: ImageData, batch_size: int = 128
-) -> dict[str, float]:
-    """Reconstruction and codebook metrics of a learned tokenizer; see ``evaluate_tokenizer``.
-
-    Raises:
-        InputError: The tokenizer is not a learned one.
-    """
-    if tokenizer.symbols != "codes":
-        raise InputError(
-            f"a tokenizer of kind {tokenizer.kind!r} has no reconstruction to measure; give a VQ-VAE"
-        )
-    accelerator = Accelerator(cpu=tokenizer.device.type == "cpu")
-    return evaluate_tokenizer(tokenizer, data.test, data.shape, accelerator, batch_size=batch_size)
 
 
 def evaluate_pipeline(
@@ -44,6 +27,7 @@ def evaluate_pipeline(
     samples: int = 1000,
     seed: int = 0,
     batch_size: int = 128,
+    distance_images: int = 1000,
 ) -> dict[str, Any]:
     """Metrics of both stages and of class-conditional samples.
 
@@ -54,12 +38,13 @@ def evaluate_pipeline(
             the model has no classes.
         seed: Of the samples and of the classifier.
         batch_size: Images at once.
+        distance_images: See ``evaluate_reconstruction``.
 
     Returns:
         What ``evaluate_likelihood`` gives: nll_nats a grid, and bits_per_dim where symbols are subpixels. Over codes,
         its nats_per_symbol and accuracy are called nats_per_code and code_accuracy, and there are also
         code_histogram_entropy_nats (what a code costs if each is drawn by its frequency alone) and
-        ``reconstruction`` (what ``evaluate_tokenizer`` gives, with elbo_bits_per_dim under the trained prior where the
+        ``reconstruction`` (what ``evaluate_reconstruction`` gives, with elbo_bits_per_dim under the trained prior where the
         decoder is a likelihood). With classes there are also conditional_accuracy (the share of samples at
         temperature 1 that are classified as the class that they were drawn for) and classifier_accuracy (the
         classifier's on real test images).
@@ -83,7 +68,7 @@ def evaluate_pipeline(
             "code_accuracy": likelihood["accuracy"],
             "nll_nats": likelihood["nll_nats"],
         }
-        reconstruction = evaluate_reconstruction(tokenizer, data, batch_size)
+        reconstruction = evaluate_reconstruction(tokenizer, data, batch_size, distance_images)
         if "reconstruction_bits_per_dim" in reconstruction:
             reconstruction["elbo_bits_per_dim"] = reconstruction[
                 "reconstruction_bits_per_dim"

@@ -12,27 +12,29 @@ from torch import Tensor, nn
 from rasterwise.configuration import CountOrZero, Weight, configuration
 from rasterwise.errors import InputError
 
+AdversarialKind = Literal["hinge", "logistic"]
+
 
 @configuration()
 class AdversarialConfig:
     """A discriminator, and how it takes part.
 
     Attributes:
-        weight: Of the decoder's adversarial loss, on top of the adaptive weight; 0 for no discriminator.
-        start: The first step with it, 0 the first of all: a decoder that draws blotches is told apart at once, and
-            learns nothing from that.
-        loss: "hinge", or "logistic", which for the decoder is the non-saturating loss.
-        width: Channels after the discriminator's first layer.
-        layers: Its halvings of the resolution: with 3, a score is of a patch of 70×70 pixels.
-        highest_weight: Of the adaptive weight.
+        adversarial_weight: Of the decoder's adversarial loss, on top of the adaptive weight; 0 for no discriminator.
+        adversarial_start: The first step with it, 0 the first of all: a decoder that draws blotches is told apart at
+            once, and learns nothing from that.
+        adversarial_loss: "hinge", or "logistic", which for the decoder is the non-saturating loss.
+        discriminator_width: Channels after its first layer.
+        discriminator_layers: Its halvings of the resolution: with 3, a score is of a patch of 70×70 pixels.
+        highest_adaptive_weight: The adaptive weight is no higher.
     """
 
-    weight: Weight = 0.8
-    start: CountOrZero = 1000
-    loss: Literal["hinge", "logistic"] = "hinge"
-    width: Annotated[int, Field(multiple_of=8, ge=8, le=2**16)] = 64
-    layers: Annotated[int, Field(ge=1, le=12)] = 3
-    highest_weight: Weight = 1e4
+    adversarial_weight: Weight = 0.8
+    adversarial_start: CountOrZero = 1000
+    adversarial_loss: AdversarialKind = "hinge"
+    discriminator_width: Annotated[int, Field(multiple_of=8, ge=8, le=2**16)] = 64
+    discriminator_layers: Annotated[int, Field(ge=1, le=12)] = 3
+    highest_adaptive_weight: Weight = 1e4
 
 
 class PatchDiscriminator(nn.Module):
@@ -50,22 +52,22 @@ class PatchDiscriminator(nn.Module):
 
     Example:
         >>> import torch
-        >>> PatchDiscriminator(3, AdversarialConfig(width=8))(torch.zeros(2, 3, 64, 64)).shape
+        >>> PatchDiscriminator(3, AdversarialConfig(discriminator_width=8))(torch.zeros(2, 3, 64, 64)).shape
         torch.Size([2, 1, 6, 6])
     """
 
     def __init__(self, channels: int, config: AdversarialConfig) -> None:
         super().__init__()
-        self.least = 3 * 2**config.layers
+        self.least = 3 * 2**config.discriminator_layers
         layers: list[nn.Module] = []
-        inputs, width = channels, config.width
-        for level in range(config.layers + 1):
-            stride = 2 if level < config.layers else 1
+        inputs, width = channels, config.discriminator_width
+        for level in range(config.discriminator_layers + 1):
+            stride = 2 if level < config.discriminator_layers else 1
             layers.append(nn.Conv2d(inputs, width, 4, stride=stride, padding=1))
             if level:
                 layers.append(nn.GroupNorm(8, width))
             layers.append(nn.LeakyReLU(0.2))
-            inputs, width = width, min(2 * width, 8 * config.width)
+            inputs, width = width, min(2 * width, 8 * config.discriminator_width)
         layers.append(nn.Conv2d(inputs, 1, 4, padding=1))
         self.layers = nn.Sequential(*layers)
 
@@ -79,12 +81,12 @@ class PatchDiscriminator(nn.Module):
         if min(height, width) < self.least:
             raise InputError(
                 f"images are {height}×{width}, but this discriminator needs {self.least}×{self.least}; "
-                "give it fewer layers"
+                "give it fewer --discriminator-layers"
             )
         return self.layers(images)
 
 
-def discriminator_loss(real: Tensor, drawn: Tensor, loss: Literal["hinge", "logistic"]) -> Tensor:
+def discriminator_loss(real: Tensor, drawn: Tensor, loss: AdversarialKind) -> Tensor:
     """What the discriminator minimises.
 
     Args:
@@ -105,7 +107,7 @@ def discriminator_loss(real: Tensor, drawn: Tensor, loss: Literal["hinge", "logi
     return (F.softplus(-real).mean() + F.softplus(drawn).mean()) / 2
 
 
-def decoder_loss(drawn: Tensor, loss: Literal["hinge", "logistic"]) -> Tensor:
+def decoder_loss(drawn: Tensor, loss: AdversarialKind) -> Tensor:
     """What the decoder minimises: a scalar that falls as scores of reconstructions rise.
 
     Of the logistic loss it is the non-saturating one: its gradient is greatest where the discriminator is sure.

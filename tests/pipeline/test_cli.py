@@ -116,9 +116,9 @@ def test_reconstruct_and_complete(
 def test_evaluate(chain: Chain, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A VQ-VAE by its reconstructions; a pipeline by its likelihood and its samples."""
     monkeypatch.setattr("pipeline.evaluation.classifier.STEPS_AT_LEAST", 20)
-    report = succeeded(capsys, "evaluate", "--source", chain.vqvae)
-    assert {"psnr_db", "codebook_usage"} <= report.keys()
-    report = succeeded(capsys, "evaluate", "--source", chain.prior, "--samples", 20)
+    report = succeeded(capsys, "evaluate", "--source", chain.vqvae, "--distance-images", 16)
+    assert {"psnr_db", "codebook_usage", "position_entropy", "distances"} <= report.keys()
+    report = succeeded(capsys, "evaluate", "--source", chain.prior, "--samples", 20, "--distance-images", 0)
     assert report["test_images"] == 360
     assert report["samples"] == 20
     assert 0 <= report["conditional_accuracy"] <= 1  # type: ignore[operator]
@@ -164,7 +164,7 @@ def test_evaluation_counts_broken_images(
     """Left out where that was asked for; without any, the report does not speak of them."""
     dataset, run = folders.images("plain", 20), tmp_path / "vqvae"
     succeeded(capsys, "train", "vqvae", "--dataset", dataset, "--output", run, *TINY_VQVAE, "--batch-size=8")
-    command = ["evaluate", "--source", run]
+    command = ["evaluate", "--source", run, "--distance-images=0"]
     assert "broken_images" not in succeeded(capsys, *command)
     (dataset / "003.png").write_bytes(b"no image")
     assert "003.png" in failed(capsys, *command, "--dataset", dataset)
@@ -198,7 +198,7 @@ def test_own_images_from_end_to_end(
         "--batch-size=8",
     )
     assert list((prior / "images").iterdir())
-    report = succeeded(capsys, "evaluate", "--source", prior, "--samples", 0)
+    report = succeeded(capsys, "evaluate", "--source", prior, "--samples", 0, "--distance-images", 0)
     reconstruction = report["reconstruction"]
     assert reconstruction["elbo_bits_per_dim"] > reconstruction["reconstruction_bits_per_dim"]  # type: ignore[index]
     succeeded(

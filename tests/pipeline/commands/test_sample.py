@@ -63,7 +63,7 @@ def test_complete_in_parallel(
     [
         ["sample", "--n=5", "--batch-size=2", "--label", "7", "1"],
         ["sample", "--n=5", "--batch-size=2", "--parallel", "--guidance=1.5"],
-        ["evaluate", "--samples=30"],
+        ["evaluate", "--samples=30", "--distance-images=20"],
     ],
     ids=" ".join,
 )
@@ -99,3 +99,5 @@ def test_two_processes_draw_what_one_does(
     else:
         assert together["conditional_accuracy"] == alone["conditional_accuracy"]
         assert together["nats_per_code"] == pytest.approx(alone["nats_per_code"], rel=1e-9)
+        for name, value in alone["reconstruction"]["distances"].items():
+            assert together["reconstruction"]["distances"][name] == pytest.approx(value, rel=1e-6), name

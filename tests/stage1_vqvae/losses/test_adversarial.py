@@ -11,18 +11,19 @@ from torch import nn
 from rasterwise.errors import InputError
 from stage1_vqvae.losses.adversarial import (
     AdversarialConfig,
+    AdversarialKind,
     PatchDiscriminator,
     adaptive_weight,
     decoder_loss,
     discriminator_loss,
 )
 
-SMALL = AdversarialConfig(width=8, layers=2)
+SMALL = AdversarialConfig(discriminator_width=8, discriminator_layers=2)
 
 
 def test_a_score_is_of_a_patch() -> None:
     """Of 70×70 pixels with three layers, as in the paper; the norms, which average over the image, taken out."""
-    discriminator = PatchDiscriminator(1, AdversarialConfig(width=8)).double()
+    discriminator = PatchDiscriminator(1, AdversarialConfig(discriminator_width=8)).double()
     for number, layer in enumerate(discriminator.layers):
         if isinstance(layer, nn.GroupNorm):
             discriminator.layers[number] = nn.Identity()
@@ -48,7 +49,7 @@ def test_small_images_are_refused() -> None:
     discriminator = PatchDiscriminator(1, SMALL)
     assert discriminator(torch.zeros(1, 1, 12, 12)).shape == (1, 1, 1, 1)
     with pytest.raises(
-        InputError, match="images are 11×12, but this discriminator needs 12×12; give it fewer"
+        InputError, match="images are 11×12, but this discriminator needs 12×12; give it fewer --disc"
     ):
         discriminator(torch.zeros(1, 1, 11, 12))
 
@@ -64,18 +65,18 @@ def test_losses_of_known_scores() -> None:
 
 
 @pytest.mark.parametrize("loss", ["hinge", "logistic"])
-def test_a_discriminator_learns_and_a_decoder_follows(loss: str) -> None:
+def test_a_discriminator_learns_and_a_decoder_follows(loss: AdversarialKind) -> None:
     """Trained on bright and dark images it tells them apart; its gradient makes dark ones brighter."""
     discriminator = PatchDiscriminator(1, SMALL)
     optimizer = torch.optim.Adam(discriminator.parameters(), 1e-3)
     bright, dark = torch.rand(8, 1, 12, 12), -torch.rand(8, 1, 12, 12)
     for _ in range(30):
         optimizer.zero_grad()
-        discriminator_loss(discriminator(bright), discriminator(dark), loss).backward()  # type: ignore[arg-type]
+        discriminator_loss(discriminator(bright), discriminator(dark), loss).backward()
         optimizer.step()
     assert discriminator(bright).min() > discriminator(dark).max()
     dark.requires_grad_()
-    (gradient,) = torch.autograd.grad(decoder_loss(discriminator(dark), loss), dark)  # type: ignore[arg-type]
+    (gradient,) = torch.autograd.grad(decoder_loss(discriminator(dark), loss), dark)
     with torch.no_grad():
         assert discriminator(dark - 10 * gradient / gradient.norm()).mean() > discriminator(dark).mean()
 
@@ -119,9 +120,10 @@ def test_processes_share_the_adaptive_weight(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"weight": -1.0}, "weight is -1.0, expected 0 or more"),
-        ({"width": 12}, "width is 12, expected a multiple of 8"),
-        ({"layers": 0}, "layers is 0, expected 1 or more"),
+        ({"adversarial_weight": -1.0}, "adversarial_weight is -1.0, expected 0 or more"),
+        ({"adversarial_start": -1}, "adversarial_start is -1, expected 0 or more"),
+        ({"discriminator_width": 12}, "discriminator_width is 12, expected a multiple of 8"),
+        ({"discriminator_layers": 0}, "discriminator_layers is 0, expected 1 or more"),
     ],
 )
 def test_configurations_that_are_refused(flags: dict[str, float], message: str) -> None:

@@ -18,7 +18,7 @@ def network() -> FrozenNetwork:
 
 def test_gradients_reach_the_reconstructions_alone() -> None:
     """And nothing in it is a parameter or in a state dict."""
-    loss = PerceptualLoss(PerceptualConfig(stages=2, side=0), network())
+    loss = PerceptualLoss(PerceptualConfig(perceptual_stages=2, perceptual_side=0), network())
     images, drawn = torch.rand(2, 2, 3, 8, 8).requires_grad_()
     found = loss(drawn, images)
     assert found.shape == (2,)
@@ -33,7 +33,7 @@ def test_gradients_reach_the_reconstructions_alone() -> None:
 def test_small_images_are_enlarged(side: int, seen: int) -> None:
     """By the least whole factor that reaches the side; larger ones stay as they are."""
     one = network()
-    loss = PerceptualLoss(PerceptualConfig(stages=1, side=side), one)
+    loss = PerceptualLoss(PerceptualConfig(perceptual_stages=1, perceptual_side=side), one)
     drawn, images = torch.rand(2, 1, 3, 6, 8)
     sizes: list[tuple[int, int]] = []
     one.stages[0].register_forward_hook(lambda _, inputs, __: sizes.append(tuple(inputs[0].shape[-2:])))
@@ -60,9 +60,9 @@ def test_noise_is_further_the_more_there_is() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"weight": -1.0}, "weight is -1.0"),
-        ({"stages": 0}, "stages is 0"),
-        ({"stages": 6}, "stages is 6, expected at most 5"),
+        ({"perceptual_weight": -1.0}, "perceptual_weight is -1.0, expected 0 or more"),
+        ({"perceptual_stages": 0}, "perceptual_stages is 0"),
+        ({"perceptual_stages": 6}, "perceptual_stages is 6, expected at most 5"),
     ],
 )
 def test_configurations_that_are_refused(flags: dict[str, float], message: str) -> None:
