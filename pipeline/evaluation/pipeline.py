@@ -44,8 +44,8 @@ def evaluate_pipeline(
         What ``evaluate_likelihood`` gives: nll_nats a grid, and bits_per_dim where symbols are subpixels. Over codes,
         its nats_per_symbol and accuracy are called nats_per_code and code_accuracy, and there are also
         code_histogram_entropy_nats (what a code costs if each is drawn by its frequency alone) and
-        ``reconstruction`` (what ``evaluate_reconstruction`` gives, with elbo_bits_per_dim under the trained prior where the
-        decoder is a likelihood). With classes there are also conditional_accuracy (the share of samples at
+        ``reconstruction`` (what ``evaluate_reconstruction`` gives, with elbo_bits_per_dim under the trained prior where
+        the decoder is a likelihood). With classes there are also conditional_accuracy (the share of samples at
         temperature 1 that are classified as the class that they were drawn for) and classifier_accuracy (the
         classifier's on real test images).
 

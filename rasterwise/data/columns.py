@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from rasterwise.data.captions import CAPTION_NAMES
 from rasterwise.data.config import NONE, DataConfig
+from rasterwise.data.sources.captions import CAPTION_NAMES
 from rasterwise.data.sources.columns import Column, refuse_difference
 from rasterwise.data.sources.rows import Label, Rows
 from rasterwise.errors import InputError
@@ -30,7 +30,7 @@ class Columns:
     @property
     def read(self) -> list[str]:
         """Those that are read."""
-        return [self.image] + ([self.label] if self.label else [])
+        return [name for name in (self.image, self.label, self.caption) if name is not None]
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,14 @@ def choose_columns(columns: Mapping[str, Column], config: DataConfig) -> Columns
         raise InputError(f"dataset {config.dataset!r} has no image column; its columns are {listed}")
     if columns[image].kind not in ("images", "bytes"):
         raise InputError(f"column {image!r} holds {columns[image].described}, expected images")
-    caption = config.caption_column or next((n for n in CAPTION_NAMES if n in of_kind["strings"]), None)
-    if caption is not None and columns[caption].kind != "strings":
+    texts = of_kind["strings"] + of_kind["string lists"]
+    caption = config.caption_column or next((name for name in CAPTION_NAMES if name in texts), None)
+    if caption is not None and caption not in texts:
         raise InputError(f"--caption-column {caption!r} holds {columns[caption].described}, expected text")
     return Columns(image, _label_column(columns, of_kind["classes"], config), caption)
 
 
-_KINDS = ("images", "bytes", "classes", "strings")
+_KINDS = ("images", "bytes", "classes", "strings", "string lists")
 
 
 def _label_column(columns: Mapping[str, Column], classes: list[str], config: DataConfig) -> str | None:

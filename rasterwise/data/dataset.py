@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from rasterwise.data.reading import (
     digest,
     read_split,
 )
+from rasterwise.data.sources.caption_files import captions_of_folder
 from rasterwise.data.sources.digits import open_digits
 from rasterwise.data.sources.folders import listing_of, named, parquet_splits, split_of
 from rasterwise.data.sources.hub import HUB, open_declared, open_hub
@@ -65,7 +66,9 @@ class ImageData:
     origin: Origin = field(default_factory=lambda: Origin(""))
 
 
-def open_images(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> ImageData:
+def open_images(
+    config: DataConfig, progress: Callable[[int, int], None] | None = None, *, captions: bool = False
+) -> ImageData:
     """Open an image dataset.
 
     Images are decoded once and kept in memory where they take at most half of what is free; otherwise, and
@@ -74,22 +77,29 @@ def open_images(config: DataConfig, progress: Callable[[int, int], None] | None 
     Args:
         config: Which, and how its images are prepared.
         progress: Called with (images decoded, images in all).
+        captions: Read the images' captions too. Every image must then have one.
 
     Raises:
         InputError: There is no such dataset, folder, split or column; the dataset is empty; images
             differ in size and no size is given; an image does not decode, and they are not left out; a
-            label is out of range.
+            label is out of range; there are no captions, or an image has none.
     """
-    splits, folders = _open(config)
+    splits, folders = _open(config, captions)
     train, test = _train_and_test(splits, config)
     columns = choose_columns(train.columns, config)
     refuse_other_columns(train, test, columns, config)
-    train, test = (rows.select_columns(columns.read) for rows in (train, test))
-    classes = classes_of(train, test, columns, config)
+    reading = columns if captions else replace(columns, caption=None)
+    if captions and columns.caption is None:
+        raise InputError(
+            f"dataset {config.dataset!r} has no captions; its columns are {', '.join(train.columns)}: choose with "
+            "--caption-column"
+        )
+    train, test = (rows.select_columns(reading.read) for rows in (train, test))
+    classes = classes_of(train, test, reading, config)
     preparation = _prepare(_look_at(train, columns.image, config), config)
     parts, contents = list[Split](), Contents()
     for name, rows in ((config.train_split, train), (config.test_split, test)):
-        reader = Reader(name, columns, preparation, classes, config.skip_broken)
+        reader = Reader(name, reading, preparation, classes, config.skip_broken)
         workers = worker_count(config.workers)
         if config.streaming and isinstance(rows, ParquetRows):
             fingerprint = digest(*rows.state, preparation)
@@ -127,7 +137,7 @@ def image_counts(data: ImageData, accelerator: Accelerator) -> dict[str, int]:
 # ---------------------------------------------------------------------------- opening
 
 
-def _open(config: DataConfig) -> tuple[Mapping[str, Rows], tuple[Path, ...]]:
+def _open(config: DataConfig, captions: bool) -> tuple[Mapping[str, Rows], tuple[Path, ...]]:
     """The splits of a dataset by name, and the local folders that they lie in."""
     on_hub = config.dataset.startswith(HUB)
     for name in ("subset", "revision"):
@@ -145,10 +155,12 @@ def _open(config: DataConfig) -> tuple[Mapping[str, Rows], tuple[Path, ...]]:
         if Path(DIGITS).is_dir() and is_main_process():
             _log.warning("dataset 'digits' is the built-in one; the folder of that name here is './digits'")
         return {"train": open_digits()}, ()
-    return _open_folder(Path(config.dataset), config)
+    return _open_folder(Path(config.dataset), config, captions)
 
 
-def _open_folder(root: Path, config: DataConfig) -> tuple[Mapping[str, Rows], tuple[Path, ...]]:
+def _open_folder(
+    root: Path, config: DataConfig, captions: bool
+) -> tuple[Mapping[str, Rows], tuple[Path, ...]]:
     try:
         state = "" if root.is_dir() else "is a file" if root.exists() else "does not exist"
     except (OSError, ValueError) as error:  # too long, with a null character
@@ -174,13 +186,16 @@ def _open_folder(root: Path, config: DataConfig) -> tuple[Mapping[str, Rows], tu
         raise InputError(
             f"--subset {config.subset}: dataset folder {str(root)!r} declares no subsets in a README.md"
         )
-    if listing.unread and is_main_process():
-        _log.warning("not read in %s: %s", root, named(listing.unread))
+    texts = captions_of_folder(listing, config.caption_column) if captions and listing.images else None
+    unread = [name for name in listing.unread if texts is None or name not in texts.files]
+    if unread and is_main_process():
+        _log.warning("not read in %s: %s", root, named(unread))
     folders = (root, *dict.fromkeys(listing.linked))
     if declared is not None:
         return declared, folders
     if listing.images:
-        return open_image_folder(listing, with_classes=config.label_column != NONE), folders
+        with_classes = config.label_column != NONE
+        return open_image_folder(listing, with_classes=with_classes, captions=texts), folders
     files = parquet_splits(listing)
     return {name: ParquetRows.open([str(root / file) for file in files[name]]) for name in files}, folders
 

@@ -1,4 +1,4 @@
-"""Digits with captions, and interleaved documents made from images of digits: no download, no end."""
+"""Interleaved documents made from images of digits: no download, no end."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from rasterwise.data.documents import StoredDocument
+from rasterwise.data.sources.digits import WORDS, digit_captions
 from rasterwise.errors import InputError
 
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SUM_WORDS = (
     *WORDS,
     "ten",
@@ -29,31 +29,6 @@ SUM_WORDS = (
 
 Task = Literal["name", "draw", "sum", "invert", "rotate"]
 TASKS: tuple[Task, ...] = ("name", "draw", "sum", "invert", "rotate")
-
-
-def digit_captions(digit: int) -> tuple[str, ...]:
-    """The wordings of a digit's caption; no wording fits two digits.
-
-    Example:
-        >>> digit_captions(8)
-        ('an eight', 'the digit eight', 'a handwritten eight', 'an 8', 'number 8')
-    """
-    word, article = WORDS[digit], "an" if digit == 8 else "a"
-    return (
-        f"{article} {word}",
-        f"the digit {word}",
-        f"a handwritten {word}",
-        f"{article} {digit}",
-        f"number {digit}",
-    )
-
-
-_DIGIT_OF = {caption: digit for digit in range(10) for caption in digit_captions(digit)}
-
-
-def digit_in(caption: str) -> int | None:
-    """The digit that a caption is about; None where it is no wording of ``digit_captions``."""
-    return _DIGIT_OF.get(caption)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rasterwise.data.splits import Batch, Change, Fetched, Split
+from rasterwise.data.sources.captions import chosen_caption
+from rasterwise.data.splits import Batch, Captions, Change, Fetched, Split, joined
 from rasterwise.data.workers import BrokenImages, loaded
 
 
@@ -87,7 +88,7 @@ class IndexedSplit:
     ) -> Iterator[Batch]:
         batches = ShuffledIndices(self.length, batch_size, seed, start, rank, world)
         workers = 0 if self._held and change is None else self._workers
-        yield from self._loaded(_ChangedReads(self._items, change), batches, workers)
+        yield from self._loaded(_ChangedReads(self._items, change, seed), batches, workers)
 
     def ordered(
         self, batch_size: int, *, rank: int = 0, world: int = 1, start: int = 0, stop: int | None = None
@@ -109,13 +110,20 @@ class _ChangedReads:
 
     items: Items
     change: Change | None
+    seed: int
 
     def __getitems__(self, draws: list[tuple[int, int]]) -> Fetched:  # torch's DataLoader asks for a batch
         fetched = self.items.fetch([item for _, item in draws], replace=True)
-        if self.change is None or fetched.batch is None:
-            return fetched
-        changed = self.change(fetched.batch.values, [draw for draw, _ in draws])
-        return Fetched(Batch(changed, fetched.batch.labels), fetched.broken)
+        batch = fetched.batch
+        if batch is not None and batch.captions is not None:
+            of_draw = zip(batch.captions, draws, strict=True)
+            batch = replace(batch, captions=tuple((self._caption(some, *draw),) for some, draw in of_draw))
+        if batch is not None and self.change is not None:
+            batch = replace(batch, values=self.change(batch.values, [draw for draw, _ in draws]))
+        return replace(fetched, batch=batch)
+
+    def _caption(self, captions: tuple[str, ...], draw: int, item: int) -> str:
+        return chosen_caption(captions, seed=self.seed, epoch=draw // len(self.items), index=item)
 
 
 @dataclass(frozen=True)
@@ -152,10 +160,11 @@ class ShuffledIndices:
 
 @dataclass(frozen=True)
 class TensorItems:
-    """Items in memory: ``values`` ``(N, C, H, W)`` and perhaps ``labels`` ``(N,)``."""
+    """Items in memory: ``values`` ``(N, C, H, W)``, and perhaps ``labels`` ``(N,)`` and ``captions``."""
 
     values: Tensor
     labels: Tensor | None
+    captions: Captions | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -163,17 +172,24 @@ class TensorItems:
     def fetch(self, indices: list[int], *, replace: bool) -> Fetched:
         rows = torch.as_tensor(indices, dtype=torch.int64)
         labels = None if self.labels is None else self.labels[rows]
-        return Fetched(Batch(self.values[rows], labels, None if replace else rows), {})
+        captions = None if self.captions is None else tuple(self.captions[index] for index in indices)
+        return Fetched(Batch(self.values[rows], labels, None if replace else rows, captions), {})
 
 
 def tensor_split(
-    values: Tensor, labels: Tensor | None = None, *, workers: int = 0, broken: BrokenImages | None = None
+    values: Tensor,
+    labels: Tensor | None = None,
+    captions: Captions | None = None,
+    *,
+    workers: int = 0,
+    broken: BrokenImages | None = None,
 ) -> IndexedSplit:
     """A split held in memory.
 
     Args:
         values: ``(N, C, H, W)``.
         labels: int64 ``(N,)``.
+        captions: Of each item, one or more.
         workers: Processes that change items ahead, where they are changed at all.
         broken: Images that were left out of it.
     """
@@ -181,7 +197,10 @@ def tensor_split(
     digest.update(values.contiguous().numpy().tobytes())
     if labels is not None:
         digest.update(labels.contiguous().numpy().tobytes())
-    return IndexedSplit(TensorItems(values, labels), digest.hexdigest(), workers, held=True, broken=broken)
+    if captions is not None:
+        digest.update(repr(captions).encode())
+    items = TensorItems(values, labels, captions)
+    return IndexedSplit(items, digest.hexdigest(), workers, held=True, broken=broken)
 
 
 def first_of(split: Split, count: int) -> Batch:
@@ -191,6 +210,5 @@ def first_of(split: Split, count: int) -> Batch:
         parts.append(batch)
         if count and sum(map(len, parts)) >= count:
             break
-    labels = [part.labels for part in parts if part.labels is not None]
-    whole = Batch(torch.cat([part.values for part in parts]), torch.cat(labels) if labels else None)
+    whole = joined(parts)
     return whole[:count] if count else whole

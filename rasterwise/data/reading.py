@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rasterwise.data.columns import Classes, Columns
 from rasterwise.data.indexed import IndexedSplit, tensor_split
+from rasterwise.data.sources.captions import captions_in, chosen_caption
 from rasterwise.data.sources.rows import IndexedRows, Row, Rows
 from rasterwise.data.sources.state import Contents
 from rasterwise.data.sources.tables import indexed
@@ -114,6 +115,31 @@ def _named(row: Row, column: str, split: str) -> str:
 
 
 @dataclass(frozen=True)
+class Item:
+    """What was read of a row.
+
+    Attributes:
+        image: The prepared image.
+        label: Its class; -1 for none.
+        captions: Its captions; empty where they are not read.
+        index: The row's.
+    """
+
+    image: Tensor
+    label: int
+    captions: tuple[str, ...]
+    index: int
+
+    def with_one_caption(self, seed: int, epoch: int) -> Item:
+        """The item with the caption that it gets in an epoch."""
+        if not self.captions:
+            return self
+        return replace(
+            self, captions=(chosen_caption(self.captions, seed=seed, epoch=epoch, index=self.index),)
+        )
+
+
+@dataclass(frozen=True)
 class Reader:
     """Makes prepared images of rows.
 
@@ -131,26 +157,29 @@ class Reader:
     classes: Classes
     skip_broken: bool = False
 
-    def read(self, row: Row, contents: Contents | None = None) -> tuple[Tensor, int]:
-        """The prepared image and the label (-1: none) of a row.
+    def read(self, row: Row, contents: Contents | None = None) -> Item:
+        """The prepared image of a row, with its label and its captions.
 
         Args:
             row: The row.
             contents: Takes up what was read, broken images too.
         """
         label = row.values[self.columns.label] if self.columns.label else None
+        stored = row.values[self.columns.caption] if self.columns.caption else None
         content = stored_bytes(row, self.columns.image, self.name)
         if contents is not None:
-            contents.add(row.file, content, label)
+            contents.add(row.file, content, (label, stored) if self.columns.caption else label)
         decoded = decode_stored(row, self.columns.image, self.name, content)
         try:
-            return self.preparation(decoded), self.classes.index(label) if self.columns.label else -1
+            captions = captions_in(stored) if self.columns.caption else ()
+            index = self.classes.index(label) if self.columns.label else -1
+            return Item(self.preparation(decoded), index, captions, row.index)
         except InputError as error:
             raise InputError(f"{_named(row, self.columns.image, self.name)} {error}") from None
 
     def first_whole(
         self, rows: Iterable[Row], broken: dict[int, str], contents: Contents | None = None
-    ) -> tuple[Tensor, int] | None:
+    ) -> Item | None:
         """The first row that is whole, where broken ones are left out; those before it go into ``broken``."""
         for row in rows:
             try:
@@ -161,15 +190,15 @@ class Reader:
                 broken[row.index] = str(error)
         return None
 
-    def batch(self, items: list[tuple[Tensor, int]], indices: list[int] | None = None) -> Batch | None:
+    def batch(self, items: list[Item], indices: list[int] | None = None) -> Batch | None:
         """Items as a batch; None where there are none."""
         if not items:
             return None
-        images, labels = zip(*items, strict=True)
         return Batch(
-            torch.stack(images),
-            torch.tensor(labels) if self.columns.label else None,
+            torch.stack([item.image for item in items]),
+            torch.tensor([item.label for item in items]) if self.columns.label else None,
             None if indices is None else torch.tensor(indices),
+            tuple(item.captions for item in items) if self.columns.caption else None,
         )
 
 
@@ -241,13 +270,14 @@ def _in_memory(
 ) -> IndexedSplit:
     images = torch.empty(len(rows), *reader.preparation.shape, dtype=torch.uint8)
     labels = torch.empty(len(rows), dtype=torch.int64)
-    whole, broken = 0, BrokenImages()
+    captions, whole, broken = list[tuple[str, ...]](), 0, BrokenImages()
     for read, row in enumerate(rows.read(), 1):
         found = dict[int, str]()
         item = reader.first_whole([row], found, contents)
         broken.note(Fetched(None, found), logged=is_main_process())  # every process reads all of them
         if item is not None:
-            images[whole], labels[whole] = item
+            images[whole], labels[whole] = item.image, item.label
+            captions.append(item.captions)
             whole += 1
         if progress and read % 256 == 0:
             progress(read, len(rows))
@@ -256,7 +286,8 @@ def _in_memory(
     if not whole:
         raise InputError(f"no image of split {reader.name!r} decodes")
     kept = labels[:whole] if reader.columns.label else None
-    return tensor_split(images[:whole], kept, workers=workers, broken=broken)
+    texts = tuple(captions) if reader.columns.caption else None
+    return tensor_split(images[:whole], kept, texts, workers=workers, broken=broken)
 
 
 def digest(*parts: object) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from rasterwise.data.workers import BrokenImages
 from rasterwise.symbols.condition import Condition
+
+Captions: TypeAlias = tuple[tuple[str, ...], ...]
+"""Of each of some items, its captions."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class Batch:
         values: uint8 images or int64 symbols, ``(B, C, H, W)``.
         labels: int64 ``(B,)``, or None where the data has no classes.
         indices: int64 ``(B,)`` on the CPU, which of the split's items these are; None where they are shuffled.
+        captions: Of each item: all that it has, in their order; of shuffled items the one that was drawn. None where
+            they are not read.
         last_part: False for a part of a training batch that other parts follow, where gradients are accumulated.
             What learns without gradients (an EMA codebook) then gathers the parts and learns at the last one.
     """
@@ -28,6 +34,7 @@ class Batch:
     values: Tensor
     labels: Tensor | None = None
     indices: Tensor | None = None
+    captions: Captions | None = None
     last_part: bool = True
 
     def __len__(self) -> int:
@@ -35,16 +42,21 @@ class Batch:
 
     def __getitem__(self, rows: slice | Tensor) -> Batch:
         labels = None if self.labels is None else self.labels[rows]
-        return Batch(self.values[rows], labels, None if self.indices is None else self.indices[rows])
+        indices = None if self.indices is None else self.indices[rows]
+        captions = self.captions
+        if captions is not None:
+            chosen = torch.arange(len(captions))[rows.cpu() if isinstance(rows, Tensor) else rows]
+            captions = tuple(captions[row] for row in chosen.tolist())
+        return Batch(self.values[rows], labels, indices, captions)
 
     def to(self, device: torch.device | str) -> Batch:
         labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return Batch(self.values.to(device, non_blocking=True), labels, self.indices, self.last_part)
+        return replace(self, values=self.values.to(device, non_blocking=True), labels=labels)
 
     def pin_memory(self) -> Batch:
         """In page-locked memory, from where a GPU copies without waiting; torch's DataLoader calls it."""
         labels = None if self.labels is None else self.labels.pin_memory()
-        return Batch(self.values.pin_memory(), labels, self.indices)
+        return replace(self, values=self.values.pin_memory(), labels=labels)
 
     def share_memory(self) -> Batch:
         """In memory that other processes see; RuntimeError where there is too little of it."""
@@ -57,6 +69,17 @@ class Batch:
     def condition(self) -> Condition | None:
         """The labels as a condition."""
         return None if self.labels is None else Condition(self.labels)
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Batches as one, without the indices."""
+    labels = [batch.labels for batch in batches if batch.labels is not None]
+    captions = [batch.captions for batch in batches if batch.captions is not None]
+    return Batch(
+        torch.cat([batch.values for batch in batches]),
+        torch.cat(labels) if labels else None,
+        captions=tuple(itertools.chain.from_iterable(captions)) if captions else None,
+    )
 
 
 Change = Callable[[Tensor, list[int]], Tensor]
@@ -92,6 +115,8 @@ class Split(Protocol):
         change: Change | None = None,
     ) -> Iterator[Batch]:
         """Shuffled batches without end. Every epoch holds every item once.
+
+        Of an item's k captions each is drawn once in every k epochs.
 
         Where broken images are left out, each is replaced by a whole one, always by the same: what a batch holds
         depends on the data, the batch size and the seed alone.

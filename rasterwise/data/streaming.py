@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from rasterwise.data.reading import Reader
 from rasterwise.data.sources.parquet import ParquetRows
 from rasterwise.data.sources.rows import Row
-from rasterwise.data.splits import Batch, Change, Fetched
+from rasterwise.data.splits import Batch, Change, Fetched, joined
 from rasterwise.data.workers import BrokenImages, loaded
 from rasterwise.errors import InputError
 
@@ -176,9 +176,7 @@ class StreamedSplit:
     def _joined(self, parts: list[Fetched]) -> Batch:
         for part in parts:
             self._broken.note(part)
-        batches = [part.batch for part in parts if part.batch is not None]
-        labels = [batch.labels for batch in batches if batch.labels is not None]
-        return Batch(torch.cat([batch.values for batch in batches]), torch.cat(labels) if labels else None)
+        return joined([part.batch for part in parts if part.batch is not None])
 
 
 class _ShuffledReads(IterableDataset):
@@ -222,13 +220,14 @@ class _ShuffledReads(IterableDataset):
                             f"{len(window)} images of split {self.reader.name!r} from {window[0].file} "
                             "are broken, and no whole one is among them to replace one"
                         )
-                    items.append(item)
+                    epoch = draw // self.shuffle.length
+                    items.append(item.with_one_caption(self.shuffle.seed, epoch))
             except InputError as error:
                 yield Fetched(None, broken, str(error))
                 return
             batch = self.reader.batch(items)
             if batch is not None and self.change is not None:
-                batch = Batch(self.change(batch.values, draws), batch.labels)
+                batch = replace(batch, values=self.change(batch.values, draws))
             yield Fetched(batch, broken)
 
 

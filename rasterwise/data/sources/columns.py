@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from rasterwise.errors import InputError
 
-Kind = Literal["images", "bytes", "classes", "integers", "booleans", "strings", "other"]
+Kind = Literal["images", "bytes", "classes", "integers", "booleans", "strings", "string lists", "other"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ def column_of(feature: Any) -> Column:
         stored = getattr(feature.get("bytes"), "dtype", None)
         whole = set(feature) <= {"bytes", "path"} and stored in ("binary", "large_binary")
         return Column("images" if whole else "other", described)
+    if isinstance(feature, datasets.List | datasets.LargeList):
+        of_strings = getattr(feature.feature, "dtype", None) in ("string", "large_string")
+        return Column("string lists" if of_strings else "other", described)
     if not isinstance(feature, datasets.Value):
         return Column("other", described)
     if described.startswith(("int", "uint")):

@@ -1,134 +1,167 @@
-"""Captions: found in folders and columns, drawn among, and named where they are missing."""
+"""Captions stay with their images, wherever the images are kept and however they are read."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import psutil
 import pytest
-from PIL import Image
+import torch
+from datasets import Dataset, Features, Image, List, Value
 
-from rasterwise.data.captions import caption_name, captioned_folder, captions_in, chosen_caption
+from rasterwise.data.config import DataConfig
+from rasterwise.data.dataset import open_images
+from rasterwise.data.indexed import first_of
+from rasterwise.data.sources.digits import digit_captions
+from rasterwise.data.splits import Batch, Split
 from rasterwise.errors import InputError
+from tests.conftest import numbered_png
+
+COUNT = 40
 
 
-def write_images(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (2, 2)).save(folder / name)
+def captions_of(number: int) -> list[str]:
+    return [f"{word} {number}" for word in ("one", "two", "three")[: 1 + number % 3]]
 
 
-def write_lines(path: Path, *rows: object) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+def save_parquet(folder: Path, *, broken: bool = False) -> Path:
+    """Images that show their numbers, with one to three captions that say them."""
+    images = [
+        {"bytes": b"" if broken and n % 7 == 3 else numbered_png(n), "path": None} for n in range(COUNT)
+    ]
+    rows = {"image": images, "text": [captions_of(number) for number in range(COUNT)]}
+    features = Features({"image": Image(decode=False), "text": List(Value("string"))})
+    folder.mkdir()
+    for split in ("train", "test"):
+        Dataset.from_dict(rows, features=features).cast_column("image", Image()).to_parquet(
+            folder / f"{split}.parquet"
+        )
+    return folder
 
 
-def test_every_caption_is_drawn_once_a_cycle() -> None:
-    """In any k epochs from a multiple of k each of an image's k captions comes once; the seed decides the order."""
-    captions = ["a", "b", "c"]
-    for index in range(20):
-        for cycle in range(5):
-            epochs = range(3 * cycle, 3 * cycle + 3)
-            drawn = {chosen_caption(captions, seed=1, epoch=epoch, index=index) for epoch in epochs}
-            assert drawn == set(captions)
-    orders = {
-        "".join(chosen_caption(captions, seed=seed, epoch=epoch, index=0) for epoch in range(3))
-        for seed in range(50)
-    }
-    assert len(orders) == 6
-    first = Counter(chosen_caption(captions, seed=0, epoch=0, index=index) for index in range(3000))
-    assert all(900 < count < 1100 for count in first.values())
+def save_images(folder: Path) -> Path:
+    """The same as files, with metadata.jsonl."""
+    folder.mkdir()
+    for number in range(COUNT):
+        (folder / f"{number:03d}.png").write_bytes(numbered_png(number))
+    rows = [{"file_name": f"{number:03d}.png", "text": captions_of(number)} for number in range(COUNT)]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
 
 
-def test_a_column_holds_one_caption_or_several() -> None:
-    """Strings, lists and arrays of strings; the order is kept."""
-    assert captions_in("a cat", "row 0") == ("a cat",)
-    assert captions_in(["a cat", "a pet"], "row 0") == ("a cat", "a pet")
-    assert captions_in(np.array(["a", "b"], dtype=object), "row 0") == ("a", "b")
+def numbers(batch: Batch) -> list[int]:
+    return batch.values[:, 0, 0, 0].tolist()
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (None, "row 7: captions are a NoneType"),
-        ([], "row 7: has no caption"),
-        (["a", ""], "row 7: a caption is empty"),
-        (["a", 3], "row 7: a caption is a int"),
-        (b"a", "row 7: captions are a bytes"),
-    ],
-)
-def test_what_is_no_caption_is_named(value: object, message: str) -> None:
-    """With its row."""
-    with pytest.raises(InputError, match=message):
-        captions_in(value, "row 7")
+def check_ordered(split: Split) -> None:
+    for batch in split.ordered(7):
+        assert batch.captions is not None
+        assert [list(some) for some in batch.captions] == [captions_of(number) for number in numbers(batch)]
 
 
-def test_the_column_of_captions_is_found_by_its_name() -> None:
-    """In a fixed order of preference, or as chosen."""
-    assert caption_name(["image", "text", "caption"], None, "x") == "caption"
-    assert caption_name(["image", "text", "caption"], "text", "x") == "text"
-    with pytest.raises(InputError, match=r"x: has no captions under 'alt'; it has image, text"):
-        caption_name(["image", "text"], "alt", "x")
-    with pytest.raises(InputError, match=r"under one of caption, captions"):
-        caption_name(["image"], None, "x")
+def check_shuffled(split: Split) -> None:
+    """In six epochs every image gets each of its captions equally often, and no other image's."""
+    drawn = Counter[str]()
+    batches = split.shuffled(split.length, seed=0)
+    for _ in range(6):
+        batch = next(batches)
+        assert batch.captions is not None
+        for number, some in zip(numbers(batch), batch.captions, strict=True):
+            (one,) = some
+            assert one in captions_of(number)
+            drawn[one] += 1
+    for number in {int(one.split()[1]) for one in drawn}:
+        assert {drawn[one] for one in captions_of(number)} == {6 // len(captions_of(number))}
 
 
-def test_metadata_lines_of_one_image_add_up(tmp_path: Path) -> None:
-    """A caption, a list of captions and further lines; files by name, also in folders below."""
-    write_images(tmp_path, "b.png", "sub/a.jpg", "c.png")
-    write_lines(
-        tmp_path / "metadata.jsonl",
-        {"file_name": "b.png", "text": "eins"},
-        {"file_name": "sub/a.jpg", "text": ["zwei", "drei"]},
-        {"file_name": "b.png", "text": "猫"},
-        {"file_name": "c.png", "text": "vier"},
-    )
-    found = captioned_folder(tmp_path)
-    assert [one.image.name for one in found] == ["b.png", "c.png", "a.jpg"]
-    assert [one.captions for one in found] == [("eins", "猫"), ("vier",), ("zwei", "drei")]
-    assert found[0].where == f"{tmp_path / 'metadata.jsonl'}:3"
+@pytest.mark.parametrize("kind", ["parquet", "images"])
+@pytest.mark.parametrize("kept", ["held", "as needed", "streamed"])
+def test_captions_stay_with_their_images(
+    tmp_path: Path, kind: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From parquet files and from folders; all of them in order, one of them shuffled."""
+    folder = save_parquet(tmp_path / "set") if kind == "parquet" else save_images(tmp_path / "set")
+    if kept == "as needed":
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 0}))
+    config = DataConfig(dataset=str(folder), streaming=kept == "streamed", workers=0)
+    data = open_images(config, captions=True)
+    for split in (data.train, data.test):
+        check_ordered(split)
+    check_shuffled(data.train)
 
 
-def test_text_files_stand_beside_images(tmp_path: Path) -> None:
-    """One caption a line; empty lines and other text files count for nothing."""
-    write_images(tmp_path, "a.png", "b.PNG")
-    (tmp_path / "a.txt").write_text("a cat\n\n  a pet \n", encoding="utf-8")
-    (tmp_path / "b.txt").write_text("a dog", encoding="utf-8")
-    (tmp_path / "README.txt").write_text("by hand", encoding="utf-8")
-    assert [one.captions for one in captioned_folder(tmp_path)] == [("a cat", "a pet"), ("a dog",)]
+def test_broken_images_take_their_captions_with_them(tmp_path: Path) -> None:
+    """Those that are left keep theirs."""
+    folder = save_parquet(tmp_path / "set", broken=True)
+    data = open_images(DataConfig(dataset=str(folder), skip_broken=True), captions=True)
+    assert data.train.length == COUNT - 6
+    check_ordered(data.train)
+    check_shuffled(data.train)
 
 
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"text": "x"}, ":2: has no file_name"),
-        ({"file_name": "z.png", "text": "x"}, ":2: image 'z.png' does not exist"),
-        ({"file_name": "a.png"}, ":2: has no captions under one of"),
-        ({"file_name": "a.png", "text": ""}, ":2: a caption is empty"),
-        ({"file_name": "metadata.jsonl", "text": "x"}, ":2: 'metadata.jsonl' is no image"),
-        (["a.png"], ":2: is a list, expected a JSON object"),
-    ],
-)
-def test_a_wrong_line_is_named(tmp_path: Path, row: object, message: str) -> None:
-    """By file and number."""
-    write_images(tmp_path, "a.png")
-    write_lines(tmp_path / "metadata.jsonl", {"file_name": "a.png", "text": "x"}, row)
-    with pytest.raises(InputError, match=f"metadata.jsonl{message}"):
-        captioned_folder(tmp_path)
+def test_workers_and_augmentation_keep_captions(tmp_path: Path) -> None:
+    """What a worker reads and changes has its captions still."""
+    data = open_images(DataConfig(dataset=str(save_images(tmp_path / "set")), workers=2), captions=True)
+    batches = data.train.shuffled(8, seed=0, change=lambda images, draws: images + 100)
+    batch = next(batches)
+    assert batch.captions is not None
+    for number, (one,) in zip(numbers(batch), batch.captions, strict=True):
+        assert one in captions_of(number - 100)
 
 
-def test_images_without_captions_are_named(tmp_path: Path) -> None:
-    """No text file, no line, a line that is no JSON, and no images at all."""
-    with pytest.raises(InputError, match="has no images"):
-        captioned_folder(tmp_path)
-    write_images(tmp_path, "a.png", "b.png")
-    with pytest.raises(InputError, match=r"a\.png has no caption: expected a\.txt"):
-        captioned_folder(tmp_path)
-    write_lines(tmp_path / "metadata.jsonl", {"file_name": "a.png", "text": "x"})
-    with pytest.raises(InputError, match=r"b\.png is in no metadata\.jsonl"):
-        captioned_folder(tmp_path)
-    with (tmp_path / "metadata.jsonl").open("a") as file:
-        file.write("{broken\n")
-    with pytest.raises(InputError, match=r"metadata\.jsonl:2: is not whole JSON"):
-        captioned_folder(tmp_path)
+def test_captions_are_read_on_request_alone(tmp_path: Path) -> None:
+    """Without it they cost nothing; with it they are part of the fingerprint."""
+    folder = save_images(tmp_path / "set")
+    config = DataConfig(dataset=str(folder))
+    without, read = open_images(config), open_images(config, captions=True)
+    assert next(without.train.ordered(4)).captions is None
+    assert torch.equal(first_of(without.train, 0).values, first_of(read.train, 0).values)
+    metadata = folder / "metadata.jsonl"
+    metadata.write_text(metadata.read_text().replace("one 7", "eins 7"))
+    changed = open_images(config, captions=True)
+    assert open_images(config).train.fingerprint == without.train.fingerprint
+    assert len({without.train.fingerprint, read.train.fingerprint, changed.train.fingerprint}) == 3
+    streamed = replace(config, streaming=True)
+    before = open_images(streamed, captions=True).train.fingerprint
+    metadata.write_text(metadata.read_text().replace("eins 7", "one 7"))
+    assert open_images(streamed, captions=True).train.fingerprint != before
+    assert "metadata.jsonl" in read.origin.files
+
+
+def test_digits_have_captions() -> None:
+    """Without a download, in several wordings."""
+    batch = first_of(open_images(DataConfig(), captions=True).test, 50)
+    assert batch.labels is not None
+    assert batch.captions is not None
+    assert [digit_captions(label) for label in batch.labels.tolist()] == list(batch.captions)
+
+
+def test_batches_are_cut_and_joined_with_their_captions() -> None:
+    """By slices and by index tensors."""
+    batch = Batch(torch.arange(3).view(3, 1, 1, 1), captions=(("a",), ("b", "c"), ("d",)))
+    assert batch[1:].captions == (("b", "c"), ("d",))
+    assert batch[torch.tensor([2, 0])].to("cpu").captions == (("d",), ("a",))
+    assert batch.pin_memory().captions == batch.captions if torch.cuda.is_available() else True
+
+
+def test_images_without_captions_are_refused(tmp_path: Path) -> None:
+    """A dataset without a column, a column of something else, and a row without a caption."""
+    folder = save_parquet(tmp_path / "set")
+    config = DataConfig(dataset=str(folder))
+    with pytest.raises(InputError, match="--caption-column 'image' holds images, expected text"):
+        open_images(replace(config, caption_column="image"), captions=True)
+    lacking = tmp_path / "lacking"
+    lacking.mkdir()
+    images = [{"bytes": numbered_png(number), "path": None} for number in range(20)]
+    rows = Dataset.from_dict({"image": images}).cast_column("image", Image())
+    rows.to_parquet(lacking / "train.parquet")
+    with pytest.raises(
+        InputError, match="has no captions; its columns are image: choose with --caption-column"
+    ):
+        open_images(DataConfig(dataset=str(lacking)), captions=True)
+    rows.add_column("caption", ["a"] * 5 + [None] + ["a"] * 14).to_parquet(lacking / "train.parquet")
+    with pytest.raises(InputError, match=r"image 5 of split 'train' .* has no caption"):
+        open_images(DataConfig(dataset=str(lacking)), captions=True)

@@ -16,10 +16,9 @@ from rasterwise.data.digit_documents import (
     TASKS,
     DigitDocument,
     DigitDocuments,
-    digit_captions,
-    digit_in,
 )
 from rasterwise.data.indexed import first_of
+from rasterwise.data.sources.digits import digit_in
 from rasterwise.errors import InputError
 from rasterwise.symbols.documents.document import Document, ImageSegment, TextSegment
 from rasterwise.symbols.documents.grammar import Grammar
@@ -88,14 +87,6 @@ def test_a_document_is_a_function_of_seed_and_index() -> None:
     assert all(500 < count < 700 for count in tasks.values())
     sums = {tuple(map(digit_of, document.prompt[::2])) for document in many if document.task == "sum"}
     assert sums == {(a, b) for a in range(10) for b in range(10) if a + b <= 9}
-
-
-def test_captions_of_different_digits_differ() -> None:
-    """Every wording leads back to its digit; other text to none."""
-    captions = [caption for digit in range(10) for caption in digit_captions(digit)]
-    assert len(set(captions)) == 50
-    assert all(digit_in(caption) == digit for digit in range(10) for caption in digit_captions(digit))
-    assert digit_in("a cat") is None
 
 
 def test_train_and_test_documents_share_no_image() -> None:
