@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +32,7 @@ def test_a_figure_that_cannot_be_drawn_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    """A plot says what to install."""
+    monkeypatch.setattr("rasterwise.measure.figures.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'rasterwise\[plots\]'"):
         new_figure(1, 1)

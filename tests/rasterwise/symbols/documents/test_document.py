@@ -36,7 +36,7 @@ def content(document: Document) -> list[object]:
     ]
 
 
-@given(st.lists(st.one_of(st.text(max_size=8), IMAGES), max_size=4))
+@given(st.lists(st.one_of(st.text(max_size=3), IMAGES), max_size=4))
 @settings(max_examples=100, deadline=None)
 def test_a_document_comes_back(segments: list[str | list[int]]) -> None:
     """Any mix of texts and images, typed text among them; neighbouring texts come back as one."""
