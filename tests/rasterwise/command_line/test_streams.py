@@ -86,10 +86,9 @@ def test_ctrl_c_while_it_starts() -> None:
         early = (
             "runpy" in said and "rasterwise/command_line" not in said
         )  # the interpreter itself was starting
-        assert early or (process.returncode, said) in (
-            (130, "rasterwise: interrupted\n"),
-            (-signal.SIGINT, ""),
-        ), said
+        # A shell shows 130 for a process that ended by the signal, which it may do after its line.
+        assert early or process.returncode in (130, -signal.SIGINT), said
+        assert early or said == "rasterwise: interrupted\n" or (not said and process.returncode != 130), said
 
 
 def test_without_docstrings_help_says_so() -> None:
