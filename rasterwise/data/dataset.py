@@ -87,13 +87,13 @@ def open_images(
     splits, folders = _open(config, captions)
     train, test = _train_and_test(splits, config)
     columns = choose_columns(train.columns, config)
-    refuse_other_columns(train, test, columns, config)
-    reading = columns if captions else replace(columns, caption=None)
     if captions and columns.caption is None:
         raise InputError(
             f"dataset {config.dataset!r} has no captions; its columns are {', '.join(train.columns)}: choose with "
             "--caption-column"
         )
+    reading = columns if captions else replace(columns, caption=None)
+    refuse_other_columns(train, test, reading, config)
     train, test = (rows.select_columns(reading.read) for rows in (train, test))
     classes = classes_of(train, test, reading, config)
     preparation = _prepare(_look_at(train, columns.image, config), config)

@@ -131,6 +131,17 @@ def test_captions_are_read_on_request_alone(tmp_path: Path) -> None:
     assert "metadata.jsonl" in read.origin.files
 
 
+def test_a_test_split_without_captions_opens_where_none_are_read(tmp_path: Path) -> None:
+    """And is refused where they are."""
+    folder = save_parquet(tmp_path / "set")
+    path = str(folder / "test.parquet")
+    Dataset.from_parquet(path).remove_columns("text").to_parquet(path)
+    config = DataConfig(dataset=str(folder))
+    assert open_images(config).test.length == COUNT
+    with pytest.raises(InputError, match="split 'test' has no column 'text'"):
+        open_images(config, captions=True)
+
+
 def test_digits_have_captions() -> None:
     """Without a download, in several wordings."""
     batch = first_of(open_images(DataConfig(), captions=True).test, 50)
