@@ -6,7 +6,7 @@ import sys
 
 from rasterwise.command_line.statuses import USER_ERROR
 from rasterwise.command_line.streams import guarded, prepare_streams
-from rasterwise.rooms import ROOMS, load, not_ours
+from rasterwise.rooms import in_the_way, load
 
 
 def main() -> int:
@@ -16,7 +16,8 @@ def main() -> int:
 
 
 def _command() -> int:
-    for wrong in filter(None, map(not_ours, ROOMS)):
+    wrong = in_the_way()
+    if wrong:
         print(f"rasterwise: {wrong}", file=sys.stderr)
         return USER_ERROR
     if sys.flags.optimize > 1 and {"--help", "-h"} & set(sys.argv):

@@ -16,19 +16,24 @@ def load(module: str) -> ModuleType:
     """Import a module of one of the rooms.
 
     Raises:
-        ImportError: Another package of the room's name comes first on Python's path.
+        ImportError: See ``in_the_way``.
     """
-    wrong = not_ours(module.partition(".")[0])
+    wrong = in_the_way()
     if wrong:
         raise ImportError(wrong)
     return importlib.import_module(module)
 
 
-def not_ours(room: str) -> str:
-    """What is wrong, in one line, where a room's name leads to another file than ours; else nothing.
+def in_the_way() -> str:
+    """What is wrong, in one line, where the name of any room leads to another file than ours; else nothing."""
+    return next(filter(None, map(not_ours, ROOMS)), "")
 
-    Its names are words that a user's own files may have, and Python looks for them first in the folder that a
-    program starts in.
+
+def not_ours(room: str) -> str:
+    """As ``in_the_way``, of one room.
+
+    The rooms' names are words that a user's own files may have, and Python looks for them first in the folder that
+    a program starts in.
     """
     spec = find_spec(room)
     if spec is None:
