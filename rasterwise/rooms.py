@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +37,9 @@ def not_ours(room: str) -> str:
     a program starts in.
     """
     spec = find_spec(room)
+    if spec is not None and spec.origin is None and str(HOME) not in sys.path:
+        sys.path.append(str(HOME))  # a plain folder hides an editable installation, but no package on the path
+        spec = find_spec(room)
     if spec is None:
         return f"the package {room!r} of Rasterwise is missing; install Rasterwise again"
     if spec.origin is not None and Path(spec.origin).resolve() == HOME / room / "__init__.py":
