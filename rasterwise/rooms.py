@@ -38,7 +38,9 @@ def not_ours(room: str) -> str:
     """
     spec = find_spec(room)
     if spec is not None and spec.origin is None and str(HOME) not in sys.path:
-        sys.path.append(str(HOME))  # a plain folder hides an editable installation, but no package on the path
+        sys.path.append(
+            str(HOME)
+        )  # a plain folder hides an editable installation, but no package on the path
         spec = find_spec(room)
     if spec is None:
         return f"the package {room!r} of Rasterwise is missing; install Rasterwise again"

@@ -6,26 +6,22 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pixel_baselines.image_gpt.network import GELU_SLOPE, Block, ImageGPTNetwork
 from rasterwise.decoding.kv_cache import KVCache
+from rasterwise.decoding.packed_linear import PackedLinear
 from rasterwise.decoding.transformer import TransformerDecoder
 from rasterwise.symbols.condition import Condition
 
 
-class LayerWeights(NamedTuple):
-    """A block's matrices, ``(inputs, outputs)``, with all that multiplies them folded in."""
+class Layer(NamedTuple):
+    """A block's matrices and biases, with all that multiplies them folded in."""
 
-    qkv: Tensor
-    qkv_bias: Tensor
-    attention_out: Tensor
-    attention_out_bias: Tensor
-    mlp_in: Tensor
-    mlp_in_bias: Tensor
-    mlp_out: Tensor
-    mlp_out_bias: Tensor
+    qkv: PackedLinear
+    attention_out: PackedLinear
+    mlp_in: PackedLinear
+    mlp_out: PackedLinear
 
 
 class ImageGPTDecoder(TransformerDecoder):
@@ -49,54 +45,46 @@ class ImageGPTDecoder(TransformerDecoder):
 
     @torch.no_grad()
     def __init__(self, model: ImageGPTNetwork, batch_size: int, condition: Condition | None) -> None:
-        config, grid = model.config, model.grid
-        rows, head_width = batch_size * config.heads, config.width // config.heads
-        self.layers = [_layer_weights(block) for block in model.blocks]  # type: ignore[arg-type]
-        self.position_vectors = model.position.detach()
-
-        def empty(*shape: int) -> Tensor:
-            return torch.empty(shape, dtype=model.head.weight.dtype, device=model.device)
-
+        config, grid, dtype = model.config, model.grid, model.head.weight.dtype
+        self.head_width = config.width // config.heads
+        memory = torch.empty(
+            config.depth, 2, batch_size * config.heads, grid.size, self.head_width,
+            dtype=dtype, device=model.device,
+        )  # fmt: skip
         super().__init__(
             grid,
             batch_size,
-            cache=KVCache(empty(config.depth, 2, rows, grid.size, head_width)),
-            stream=empty(batch_size, config.width).copy_(model.start_vectors(batch_size, condition)),
-            symbol_vectors=model.symbol.weight.detach(),
-            head=_after_norm(model.head.weight, model.norm.weight),
+            cache=KVCache(memory),
+            stream=model.start_vectors(batch_size, condition).clone(memory_format=torch.contiguous_format),
+            symbol_vectors=model.symbol.weight.detach().clone(),
+            head=_after_norm(model.head.weight, None, model.norm.weight, batch_size),
         )
-        self.normed = empty(batch_size, config.width)
-        self.square_sum, self.floor = empty(batch_size, 1, 1), empty(batch_size, 1, 1)
-        self.floor.fill_(config.width * config.norm_eps)
-        self.qkv = empty(batch_size, 3 * config.width)
-        self.query = self.qkv.view(rows, 3, head_width)[:, :1]
-        self.new_entry = self.qkv.view(rows, 3, head_width)[:, 1:].transpose(0, 1)
-        self.mixed = empty(batch_size, config.width)
-        self.mixed_heads = self.mixed.view(rows, 1, head_width)
-        self.hidden = empty(batch_size, self.layers[0].mlp_in.shape[1])
+        self.layers = [_packed(block, batch_size) for block in model.blocks]  # type: ignore[arg-type]
+        self.position_vectors = model.position.detach().clone()
+        self.floor = torch.full((1, 1, 1), config.width * config.norm_eps, dtype=dtype, device=model.device)
 
-    def _pass_layers(self) -> None:
-        self.stream.add_(self.cache.row_of(self.position_vectors))
-        for layer, weights in enumerate(self.layers):
-            torch.addmm(weights.qkv_bias, self._normalised(), weights.qkv, out=self.qkv)
-            self.cache.attend(layer, self.query, self.new_entry, self.mixed_heads)
-            self.stream.addmm_(self.mixed, weights.attention_out).add_(weights.attention_out_bias)
-            torch.addmm(weights.mlp_in_bias, self._normalised(), weights.mlp_in, out=self.hidden)
-            F.silu(self.hidden, inplace=True)
-            self.stream.addmm_(self.hidden, weights.mlp_out).add_(weights.mlp_out_bias)
+    def _pass_layers(self, stream: Tensor) -> Tensor:
+        width = stream.shape[1]
+        stream = stream + self.cache.row_of(self.position_vectors)
+        for index, layer in enumerate(self.layers):
+            qkv = layer.qkv(self._normalised(stream)).view(-1, 3, self.head_width)
+            mixed = self.cache.attend(index, qkv).view(-1, width)
+            stream = layer.attention_out.added(mixed, stream)
+            stream = layer.mlp_out.added(layer.mlp_in.silu(self._normalised(stream)), stream)
+        return self._normalised(stream)
 
-    def _normalised(self) -> Tensor:
+    def _normalised(self, stream: Tensor) -> Tensor:
         """x / √(Σx² + D·eps): torch's rms_norm takes 2 to 3 times as long. √D and the gain are in the weights."""
-        torch.baddbmm(self.floor, self.stream[:, None], self.stream[:, :, None], out=self.square_sum)
-        return torch.mul(self.stream, self.square_sum.rsqrt_()[:, :, 0], out=self.normed)
+        square_sum = torch.baddbmm(self.floor, stream[:, None], stream[:, :, None])
+        return stream * square_sum.rsqrt_()[:, :, 0]
 
 
-def _after_norm(weight: Tensor, gain: Tensor) -> Tensor:
+def _after_norm(weight: Tensor, bias: Tensor | None, gain: Tensor, rows: int) -> PackedLinear:
     """A matrix ``(outputs, inputs)`` that follows a normalisation, for what ``_normalised`` gives."""
-    return (weight * (gain * math.sqrt(len(gain)))).T.contiguous()
+    return PackedLinear(weight * (gain * math.sqrt(len(gain))), bias, rows=rows)
 
 
-def _layer_weights(block: Block) -> LayerWeights:
+def _packed(block: Block, rows: int) -> Layer:
     def by_head(projection: Tensor) -> Tensor:
         """Rows from (3, heads, head width) to (heads, 3, head width), so that a head's three lie together;
         the query's times 1/√(head width)."""
@@ -104,14 +92,12 @@ def _layer_weights(block: Block) -> LayerWeights:
         split[:, 0] /= math.sqrt(split.shape[2])
         return split.flatten(0, 2)
 
-    return LayerWeights(
-        _after_norm(by_head(block.qkv.weight), block.attention_norm.weight),
-        by_head(block.qkv.bias),
-        block.attention_out.weight.T.contiguous(),
-        block.attention_out.bias.detach(),
+    qkv_gain, mlp_gain = block.attention_norm.weight, block.mlp_norm.weight
+    attention_out, mlp_in, mlp_out = block.attention_out, block.mlp_in, block.mlp_out
+    return Layer(
+        _after_norm(by_head(block.qkv.weight), by_head(block.qkv.bias), qkv_gain, rows),
+        PackedLinear(attention_out.weight, attention_out.bias, rows=rows),
         # silu(1.702 x) / 1.702 with both factors in the matrices around it
-        _after_norm(block.mlp_in.weight * GELU_SLOPE, block.mlp_norm.weight),
-        block.mlp_in.bias * GELU_SLOPE,
-        (block.mlp_out.weight / GELU_SLOPE).T.contiguous(),
-        block.mlp_out.bias.detach(),
+        _after_norm(mlp_in.weight * GELU_SLOPE, mlp_in.bias * GELU_SLOPE, mlp_gain, rows),
+        PackedLinear(mlp_out.weight / GELU_SLOPE, mlp_out.bias, rows=rows),
     )

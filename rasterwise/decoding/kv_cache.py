@@ -28,6 +28,7 @@ class KVCache:
         self.entries = memory.unbind(3)  # each (depth, 2, R, h)
         _, _, self.rows, self.positions, _ = memory.shape
         self.all_scores, self.all_attention = memory.new_empty(2, self.rows * self.positions)
+        self.mixed = memory.new_empty(self.rows, 1, memory.shape[-1])
 
     def go_to(self, position: int) -> None:
         """Make a position the current one; every position in its turn."""
@@ -39,19 +40,23 @@ class KVCache:
         """The current position's row of a table ``(N, ...)``, as ``(...)`` or ``(1, ...)``."""
         return table[self.position]
 
-    def attend(self, layer: int, query: Tensor, entry: Tensor, out: Tensor) -> None:
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Keep the current position's key and value, and mix the values by the query's softmax.
 
         Args:
             layer: Which.
-            query: ``(R, 1, h)``, scaled.
-            entry: Key and value ``(2, R, h)``.
-            out: Where the mix goes, ``(R, 1, h)``.
+            qkv: Query, scaled, key and value of every row: ``(R, 3, h)``.
+
+        Returns:
+            The mix ``(R, 1, h)``, good until the next call.
         """
-        self.new_entries[layer].copy_(entry)
-        torch.bmm(query, self.filled_keys[layer], out=self.scores)
+        self.new_entries[layer].copy_(qkv[:, 1:].transpose(0, 1))
+        torch.bmm(qkv[:, :1], self.filled_keys[layer], out=self.scores)
+        return self._mix(layer)
+
+    def _mix(self, layer: int) -> Tensor:
         torch.softmax(self.scores, -1, out=self.attention)
-        torch.bmm(self.attention, self.filled_values[layer], out=out)
+        return torch.bmm(self.attention, self.filled_values[layer], out=self.mixed)
 
     def _open(self, positions: int) -> None:
         """Lay out the views of the first positions, for all layers."""
@@ -90,9 +95,8 @@ class BucketedKVCache(KVCache):
     def row_of(self, table: Tensor) -> Tensor:
         return table.index_select(0, self.current)
 
-    def attend(self, layer: int, query: Tensor, entry: Tensor, out: Tensor) -> None:
-        self.layers[layer].index_copy_(2, self.current, entry[:, :, None])
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        self.layers[layer].index_copy_(2, self.current, qkv[:, 1:].transpose(0, 1)[:, :, None])
         mask = self.mask[: self.scores.shape[2]]
-        torch.baddbmm(mask, query, self.filled_keys[layer], out=self.scores)
-        torch.softmax(self.scores, -1, out=self.attention)
-        torch.bmm(self.attention, self.filled_values[layer], out=out)
+        torch.baddbmm(mask, qkv[:, :1], self.filled_keys[layer], out=self.scores)
+        return self._mix(layer)

@@ -9,20 +9,21 @@ from torch import Tensor
 
 from rasterwise.decoding.decoder import CaptureRegion, Decoder
 from rasterwise.decoding.kv_cache import BucketedKVCache, KVCache
+from rasterwise.decoding.packed_linear import PackedLinear
 from rasterwise.symbols.grid import Grid
 from rasterwise.symbols.order import raster_order
 
 
 class TransformerDecoder(Decoder):
-    """Decodes a transformer in raster order. A subclass makes its buffers, and computes in ``_pass_layers``.
+    """Decodes a transformer in raster order. A subclass computes the layers in ``_pass_layers``.
 
     Args:
         grid: The grid that is decoded.
         batch_size: B.
         cache: Of all layers, empty.
-        stream: ``(B, D)``: what enters the layers at the first position.
+        stream: ``(B, D)``: what enters the layers at the first position; its own copy.
         symbol_vectors: ``(K, D)``: what a symbol enters the layers as, at the position after its own.
-        head: ``(D, K)``, for what ``_normalised`` gives.
+        head: From ``_pass_layers`` to the logits.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class TransformerDecoder(Decoder):
         cache: KVCache,
         stream: Tensor,
         symbol_vectors: Tensor,
-        head: Tensor,
+        head: PackedLinear,
     ) -> None:
         super().__init__(grid, batch_size, raster_order(grid, stream.device))
         self.cache = cache
@@ -47,16 +48,15 @@ class TransformerDecoder(Decoder):
 
     def _logits(self) -> Tensor:
         self.cache.go_to(self.index)
-        self._pass_layers()
-        return torch.mm(self._normalised(), self.head)[:, None]
+        return self.head(self._pass_layers(self.stream))[:, None]
 
     def _advance(self, symbols: Tensor) -> None:
         torch.index_select(self.symbol_vectors, 0, symbols[:, 0], out=self.stream)
 
     @abstractmethod
-    def _pass_layers(self) -> None:
-        """Take the stream of the cache's current position through the layers, in place."""
+    def _pass_layers(self, stream: Tensor) -> Tensor:
+        """Take what enters at the cache's current position ``(B, D)`` through the layers.
 
-    @abstractmethod
-    def _normalised(self) -> Tensor:
-        """The stream ``(B, D)`` as a layer's first matrix reads it."""
+        Returns:
+            ``(B, D)``, what the head reads.
+        """

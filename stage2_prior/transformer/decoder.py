@@ -6,23 +6,24 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from rasterwise.decoding.kv_cache import KVCache
+from rasterwise.decoding.packed_linear import PackedLinear
 from rasterwise.decoding.transformer import TransformerDecoder
 from rasterwise.symbols.condition import Condition
 from stage2_prior.transformer.network import TransformerPriorNetwork
 
 
-class LayerWeights(NamedTuple):
-    """A layer's matrices, ``(inputs, outputs)``, with all that multiplies them folded in."""
+class Layer(NamedTuple):
+    """A layer's matrices, with all that multiplies them folded in."""
 
-    qkv: Tensor
-    attention_out: Tensor
-    gate_up: Tensor
-    mlp_out: Tensor
+    qkv: PackedLinear
+    attention_out: PackedLinear
+    gate: PackedLinear
+    up: PackedLinear
+    mlp_out: PackedLinear
 
 
 class LlamaDecoder(TransformerDecoder):
@@ -49,73 +50,52 @@ class LlamaDecoder(TransformerDecoder):
     def __init__(self, model: TransformerPriorNetwork, batch_size: int, condition: Condition | None) -> None:
         llama, config = model.llama.model, model.llama.config
         heads, width, dtype = config.num_attention_heads, config.hidden_size, model.start.weight.dtype
-        rows, head_width = batch_size * heads, width // heads
-        self.layers = [_layer_weights(layer) for layer in llama.layers]
-        self.rotations = _rotations(llama.rotary_emb.angles, dtype).to(model.device)
-
-        def empty(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
-            return torch.empty(shape, dtype=dtype, device=model.device)
-
+        self.head_width = width // heads
+        memory = torch.empty(
+            len(llama.layers), 2, batch_size * heads, model.grid.size, self.head_width,
+            dtype=dtype, device=model.device,
+        )  # fmt: skip
         super().__init__(
             model.grid,
             batch_size,
-            cache=KVCache(empty(len(self.layers), 2, rows, model.grid.size, head_width)),
+            cache=KVCache(memory),
             stream=model.start(model.class_index(condition, batch_size)),
             symbol_vectors=llama.embed_tokens.weight.clone(),
-            head=_after_norm(model.llama.lm_head.weight, llama.norm.weight),
+            head=_after_norm(model.llama.lm_head.weight, llama.norm.weight, batch_size),
         )
-        self.stream_row, self.stream_column = self.stream[:, None], self.stream[:, :, None]
-        self.normed = empty(batch_size, width)
-        self.mean_square, self.floor = empty(batch_size, 1, 1), empty(batch_size, 1, 1)
-        self.mean_square_of_row = self.mean_square[:, :, 0]
-        self.floor.fill_(config.rms_norm_eps)
-        self.qkv = empty(rows, 3, head_width)
-        self.query, self.new_entry = self.qkv[:, :1], self.qkv[:, 1:].transpose(0, 1)
+        self.layers = [_packed(layer, batch_size) for layer in llama.layers]
+        self.rotations = _rotations(llama.rotary_emb.angles, dtype).to(model.device)
         # Half precisions have no complex numbers of their own: theirs are rotated in float32.
-        rotated_dtype = torch.promote_types(dtype, torch.float32)
-        self.rotated = self.qkv if rotated_dtype == dtype else empty(rows, 3, head_width, dtype=rotated_dtype)
-        self.pairs = torch.view_as_complex(self.rotated.view(rows, -1, 2))
-        self.mixed = empty(batch_size, width)
-        self.mixed_heads = self.mixed.view(rows, 1, head_width)
-        self.gate_up = empty(batch_size, self.layers[0].gate_up.shape[1])
-        self.gate, self.up = self.gate_up.chunk(2, 1)
+        self.rotated_dtype = torch.promote_types(dtype, torch.float32)
+        self.floor = torch.full((1, 1, 1), config.rms_norm_eps, dtype=dtype, device=model.device)
 
-    def _pass_layers(self) -> None:
-        rotation, qkv = self.cache.row_of(self.rotations), self.qkv.view(self.batch_size, -1)
-        for layer, weights in enumerate(self.layers):
-            torch.mm(self._normalised(), weights.qkv, out=qkv)
-            self._rotate(rotation)
-            self.cache.attend(layer, self.query, self.new_entry, self.mixed_heads)
-            self.stream.addmm_(self.mixed, weights.attention_out)
-            torch.mm(self._normalised(), weights.gate_up, out=self.gate_up)
-            F.silu(self.gate, inplace=True)
-            self.gate.mul_(self.up)
-            self.stream.addmm_(self.gate, weights.mlp_out)
+    def _pass_layers(self, stream: Tensor) -> Tensor:
+        rotation, width = self.cache.row_of(self.rotations), stream.shape[1]
+        for index, layer in enumerate(self.layers):
+            qkv = layer.qkv(self._normalised(stream)).view(-1, 3, self.head_width)
+            mixed = self.cache.attend(index, self._rotated(qkv, rotation)).view(-1, width)
+            stream = layer.attention_out.added(mixed, stream)
+            normed = self._normalised(stream)
+            hidden = layer.up.multiplied(normed, layer.gate.silu(normed))
+            stream = layer.mlp_out.added(hidden, stream)
+        return self._normalised(stream)
 
-    def _rotate(self, rotation: Tensor) -> None:
+    def _rotated(self, qkv: Tensor, rotation: Tensor) -> Tensor:
         """Rotary positions: each pair of a query or a key is a complex number, times e^(i · angle)."""
-        if self.rotated is self.qkv:
-            self.pairs.mul_(rotation)
-        else:
-            self.rotated.copy_(self.qkv)
-            self.pairs.mul_(rotation)
-            self.qkv.copy_(self.rotated)
+        exact = qkv.to(self.rotated_dtype)
+        torch.view_as_complex(exact.view(len(qkv), -1, 2)).mul_(rotation)
+        return exact.to(qkv.dtype)
 
-    def _normalised(self) -> Tensor:
+    def _normalised(self, stream: Tensor) -> Tensor:
         """x / √(mean x² + eps), the gain being in the weights: ``F.rms_norm`` dispatches three times as much."""
-        torch.baddbmm(
-            self.floor,
-            self.stream_row,
-            self.stream_column,
-            alpha=1 / self.stream.shape[1],
-            out=self.mean_square,
-        )
-        return torch.mul(self.stream, self.mean_square_of_row.rsqrt_(), out=self.normed)
+        row, column = stream[:, None], stream[:, :, None]
+        mean_square = torch.baddbmm(self.floor, row, column, alpha=1 / stream.shape[1])
+        return stream * mean_square.rsqrt_()[:, :, 0]
 
 
-def _after_norm(weight: Tensor, gain: Tensor) -> Tensor:
+def _after_norm(weight: Tensor, gain: Tensor, rows: int) -> PackedLinear:
     """A matrix ``(outputs, inputs)`` that follows a normalisation, for what ``_normalised`` gives."""
-    return (weight * gain).T.contiguous()
+    return PackedLinear(weight * gain, rows=rows)
 
 
 def _rotations(angles: Tensor, dtype: torch.dtype) -> Tensor:
@@ -128,7 +108,7 @@ def _rotations(angles: Tensor, dtype: torch.dtype) -> Tensor:
     return rotations.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
 
 
-def _layer_weights(layer: LlamaDecoderLayer) -> LayerWeights:
+def _packed(layer: LlamaDecoderLayer, rows: int) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     head_width = attention.head_dim
 
@@ -142,11 +122,11 @@ def _layer_weights(layer: LlamaDecoderLayer) -> LayerWeights:
     query = paired(attention.q_proj.weight / math.sqrt(head_width))
     # (heads, 3, head width, D), so that a head's query, key and value lie together
     qkv = torch.stack([query, paired(attention.k_proj.weight), by_head(attention.v_proj.weight)], 1)
-    return LayerWeights(
-        _after_norm(qkv.flatten(0, 2), layer.input_layernorm.weight),
-        attention.o_proj.weight.clone().T,
-        _after_norm(
-            torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]), layer.post_attention_layernorm.weight
-        ),
-        mlp.down_proj.weight.clone().T,  # a matrix of more inputs than outputs is read faster so at batch 1
+    gain = layer.post_attention_layernorm.weight
+    return Layer(
+        _after_norm(qkv.flatten(0, 2), layer.input_layernorm.weight, rows),
+        PackedLinear(attention.o_proj.weight, rows=rows),
+        _after_norm(mlp.gate_proj.weight, gain, rows),
+        _after_norm(mlp.up_proj.weight, gain, rows),
+        PackedLinear(mlp.down_proj.weight, rows=rows),
     )

@@ -20,6 +20,10 @@ def random_positions() -> tuple[torch.Tensor, torch.Tensor]:
     return queries, torch.randn(POSITIONS, DEPTH, 2, ROWS, WIDTH, dtype=torch.float64, generator=generator)
 
 
+def joined(query: torch.Tensor, entry: torch.Tensor) -> torch.Tensor:
+    return torch.cat([query, entry.transpose(0, 1)], 1)
+
+
 def expected_mix(queries: torch.Tensor, entries: torch.Tensor, position: int, layer: int) -> torch.Tensor:
     keys, values = entries[: position + 1, layer].unbind(1)
     weights = torch.einsum("rh,nrh->rn", queries[position, layer, :, 0], keys).softmax(-1)
@@ -32,12 +36,11 @@ def test_attention_is_that_of_the_positions_so_far(bucket: int, monkeypatch: pyt
     memory = torch.full((DEPTH, 2, ROWS, POSITIONS, WIDTH), torch.nan, dtype=torch.float64)
     cache = BucketedKVCache(memory) if bucket else KVCache(memory)
     queries, entries = random_positions()
-    mixed = torch.empty(ROWS, 1, WIDTH, dtype=torch.float64)
     for position in range(POSITIONS):
         cache.go_to(position)
         assert cache.row_of(torch.arange(POSITIONS)).item() == position
         for layer in range(DEPTH):
-            cache.attend(layer, queries[position, layer], entries[position, layer], mixed)
+            mixed = cache.attend(layer, joined(queries[position, layer], entries[position, layer]))
             torch.testing.assert_close(mixed[:, 0], expected_mix(queries, entries, position, layer))
 
 
@@ -53,7 +56,7 @@ def test_a_position_of_a_bucket_stands_for_the_others(monkeypatch: pytest.Monkey
     def enter(position: int) -> None:
         cache.go_to(position)
         for layer in range(DEPTH):
-            cache.attend(layer, query[layer], entry[layer], mixed[layer])
+            mixed[layer].copy_(cache.attend(layer, joined(query[layer], entry[layer])))
 
     for start, (_, repeats) in zip((0, 4, 8), cache.regions, strict=True):
         replay = CpuCapture()(lambda start=start: enter(start))

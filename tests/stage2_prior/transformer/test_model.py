@@ -224,7 +224,5 @@ def test_every_site_costs_the_same_operations() -> None:
             decoder.advance(column[:, None])
         sites.append(counted.counts)
     assert all(site == sites[0] for site in sites)
-    assert (
-        sites[0]["aten.mm.out"] == 2 * 2
-    )  # a layer has four matrices: these two, and those added to the stream
-    assert sites[0]["aten.addmm_.default"] == 2 * 2
+    products = [count for name, count in sites[0].items() if name.startswith("mkldnn._linear_pointwise")]
+    assert sum(products or [sites[0]["aten.mm.default"]]) == 2 * 5 + 1
