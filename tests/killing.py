@@ -1,7 +1,8 @@
-"""Trainings killed at random moments and resumed until they are done: ``python -m tests.killing --help``.
+"""Commands that are killed and run again until they are done: ``python -m tests.killing --help``.
 
-A process that has imported everything forks one process a training, so that an attempt costs no imports. It
-computes nothing itself: threads that it had started would not live on in the forks.
+They are killed at random moments, or before one of the operations that change files. A process that has imported
+everything forks one process a command, so that an attempt costs no imports. It computes nothing itself: threads that
+it had started would not live on in the forks.
 """
 
 from __future__ import annotations
@@ -9,55 +10,47 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import random
+import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator
+import sys
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pipeline.commands.train  # noqa: F401
 import stage1_vqvae.train  # noqa: F401
-from pipeline.cli import main as rasterwise
 from pipeline.commands import encode
 from rasterwise.command_line import training
 from rasterwise.data.columns import Columns
 from rasterwise.data.dataset import ImageData, open_images
 from rasterwise.data.indexed import tensor_split
+from rasterwise.files import LEFTOVER
+from tests.attempts import Attempt, attempt
 
 SHORT = [
-    "--device=cpu", "--steps=10", "--batch-size=48", "--warmup-steps=2", "--save-every=1", "--evaluate-every=3",
-    "--sample-every=100", "--log-every=2",
+    "--device=cpu", "--batch-size=48", "--warmup-steps=2", "--save-every=1", "--evaluate-every=2",
+    "--sample-every=2", "--log-every=2", "--keep-last=1",
 ]  # fmt: skip
-VQVAE = [
-    "train",
-    "vqvae",
-    *SHORT,
-    "--factor=2",
-    "--codebook-size=64",
-    "--code-width=4",
-    "--width=16",
-    "--blocks=1",
-]
-PRIOR = ["train", "prior", *SHORT, "--depth=1", "--width=32", "--heads=2", "--dropout=0.2"]
-PIXEL = [
-    "train", "pixel", *SHORT, "--model=gated-pixelcnn", "--width=8", "--depth=2", "--levels=2", "--dynamic",
-    "--conditional",
-]  # fmt: skip
-STAGES = ("vqvae", "prior", "pixel")
-LONGEST_S = 120.0
+VQVAE = ["--factor=2", "--codebook-size=64", "--code-width=4", "--width=16", "--blocks=1"]
+PRIOR = ["--depth=1", "--width=32", "--heads=2", "--dropout=0.2"]
+PIXEL = ["--model=gated-pixelcnn", "--width=8", "--depth=2", "--levels=2", "--dynamic", "--conditional"]
+CASES = ("vqvae", "prior", "pixel", "encode", "force")
+"""Three trainings, an encoding, and a training that takes the place of one that has ended."""
+IMAGES = 200
 
 
 @dataclass
 class Outcome:
-    """What came of the trainings of a stage.
+    """What came of the runs of a case.
 
     Attributes:
-        runs: Trainings that came to their end.
+        runs: Those that came to their end.
         identical: Those of them that left the same files as the one that was never killed.
         kills: How often one was killed.
         during_save: Kills that left something half-written.
+        before: Kills before an operation, by its kind.
         failed: What went wrong: a process that could not start, a file that differs.
     """
 
@@ -65,131 +58,177 @@ class Outcome:
     identical: int = 0
     kills: int = 0
     during_save: int = 0
+    before: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
 
 
-def killed_trainings(stage: str, root: Path, *, runs: int, kills: int, seed: int = 0) -> Outcome:
-    """Train twice undisturbed, then ``runs`` times with up to ``kills`` SIGKILLs, and compare what is left."""
-    command = command_of(stage, root)
-    whole, rng, outcome = root / f"{stage}-whole", random.Random(seed), Outcome()
-    twice = [_undisturbed([*command, f"--output={run}"], root) for run in (whole, root / f"{stage}-again")]
-    outcome.failed += differences(whole, root / f"{stage}-again")
-    for number in range(runs):
-        run = root / f"{stage}-{number}"
-        for kill in range(kills + 1):
-            again = ["train", stage, f"--resume={run}"]
-            words = (
-                again if (run / "run.json").exists() and rng.random() < 0.5 else [*command, f"--output={run}"]
+class Case:
+    """A command, what it leaves when nobody disturbs it, and what it leaves when it is killed.
+
+    Args:
+        name: One of ``CASES``.
+        root: A folder to work in.
+        steps: Of its training.
+        seed: Of what is drawn.
+    """
+
+    def __init__(self, name: str, root: Path, steps: int, seed: int) -> None:
+        self.name, self.root, self.steps, self.rng = name, root, steps, random.Random(seed)
+        self.outcome, self.command = Outcome(), self._command()
+        self.whole = root / f"{name}-whole"
+        self.undisturbed = self._through(self.whole)
+        if name != "prior":  # which reads codes
+            assert self.undisturbed.report["images_found"] == IMAGES, (
+                "it read other images than those of prepare()"
             )
-            after = rng.uniform(0, min(twice)) if kill < kills else None
-            status = attempt(words, root / "log.txt", kill_after=after)
-            if status not in (0, -signal.SIGKILL):
-                outcome.failed.append(f"{run.name}: {(root / 'log.txt').read_text()[-2000:]}")
-            outcome.kills += status == -signal.SIGKILL
-            outcome.during_save += any(run.rglob(".*.pending-*"))
-        outcome.runs += 1
-        different = list(differences(whole, run))
-        outcome.identical += not different
-        outcome.failed += different
-        print(
-            f"{stage} {number + 1}/{runs}: {outcome.kills} kills, {outcome.identical} identical", flush=True
-        )
-    return outcome
+        again = root / f"{name}-again"
+        self._through(again)
+        self.outcome.failed += differences(self.whole, again)
+
+    def _command(self) -> list[str]:
+        short = [*SHORT, f"--steps={self.steps}", "--json"]
+        if self.name == "vqvae":
+            return ["train", "vqvae", *short, *VQVAE]
+        if self.name in ("pixel", "force"):
+            force = ["--force"] if self.name == "force" else []
+            return ["train", "pixel", *short, *PIXEL, *force]
+        tokenizer, codes = self.root / "tokenizer", self.root / "codes"
+        encoding = ["encode", f"--tokenizer={tokenizer}", "--shard-size=64", "--batch-size=32", "--json"]
+        if not tokenizer.exists():
+            done(attempt(["train", "vqvae", *short, *VQVAE, f"--output={tokenizer}"], self.root))
+        if self.name == "encode":
+            return encoding
+        if not codes.exists():
+            done(attempt([*encoding, f"--output={codes}"], self.root))
+        return ["train", "prior", *short, *PRIOR, f"--codes={codes}"]
+
+    def _through(self, output: Path) -> Attempt:
+        self._prepared(output)
+        return done(attempt([*self.command, f"--output={output}"], self.root))
+
+    def _prepared(self, output: Path) -> None:
+        """Put in the place of the output what the command finds there."""
+        before = self.root / "before"
+        if self.name == "force":
+            if not before.exists():
+                short = [*SHORT, "--steps=2", *PIXEL, "--depth=1", f"--output={before}"]
+                done(attempt(["train", "pixel", *short], self.root))
+            shutil.copytree(before, output)
+
+    def run_again(self, output: Path) -> list[str]:
+        """The words that go on with what is in a folder."""
+        resumes = self.name in ("vqvae", "prior", "pixel") and (output / "run.json").exists()
+        if resumes and self.rng.random() < 0.5:
+            return ["train", self.name, f"--resume={output}", "--json"]
+        return [*self.command, f"--output={output}"]
+
+    def at_random_moments(self, runs: int, kills: int) -> None:
+        """Run the command some times with up to so many kills each."""
+        for number in range(runs):
+            output = self.root / f"{self.name}-{number}"
+            self._prepared(output)
+            for kill in range(kills + 1):
+                after = self.rng.uniform(0, self.undisturbed.seconds) if kill < kills else None
+                self._took(attempt(self.run_again(output), self.root, kill_after=after), output)
+            self._ended(output)
+
+    def before_operations(self, points: int) -> None:
+        """Run the command once for each of some operations, or of all (0), and kill it before that one.
+
+        What goes on is killed too, before one of its first operations, which mend and clear up.
+        """
+        total = len(self.undisturbed.operations)
+        chosen = range(1, total + 1)
+        for point in sorted(self.rng.sample(chosen, points)) if points else chosen:
+            output = self.root / f"{self.name}-at-{point}"
+            self._prepared(output)
+            first = attempt([*self.command, f"--output={output}"], self.root, kill_at=point)
+            self._took(first, output)
+            assert first.status == -signal.SIGKILL, f"{self.name} has no operation {point} of {total}"
+            second = attempt(self.run_again(output), self.root, kill_at=self.rng.randint(1, 12))
+            self._took(second, output)
+            self._took(attempt(self.run_again(output), self.root), output)
+            self._ended(output, f"{first.operations[-1]}; {second.operations[-1]}")
+
+    def _took(self, one: Attempt, output: Path) -> None:
+        if one.status not in (0, -signal.SIGKILL):
+            self.outcome.failed.append(f"{output.name}: {one.log[-2000:]}")
+        if one.status:
+            self.outcome.kills += 1
+            self.outcome.during_save += bool(leftovers(self.root))
+            self.outcome.before[one.operations[-1].split()[0] if one.operations else "start"] += 1
+
+    def _ended(self, output: Path, where: str = "") -> None:
+        self.outcome.runs += 1
+        different = [f"{found} (killed before {where})" for found in differences(self.whole, output)]
+        different += [f"{output.name} leaves {path}" for path in leftovers(self.root)]
+        self.outcome.identical += not different
+        self.outcome.failed += different
+        if not different:
+            shutil.rmtree(output)
+        if self.outcome.runs % 20 == 0:
+            print(
+                f"{self.name}: {self.outcome.runs} runs, {self.outcome.kills} kills",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
-def command_of(stage: str, root: Path) -> list[str]:
-    """A stage's training command without its output; codes are made first where it takes them."""
-    if stage == "vqvae":
-        return VQVAE
-    if stage == "pixel":
-        return PIXEL
-    tokenizer, codes = root / "tokenizer", root / "codes"
-    for words in (
-        [*VQVAE, f"--output={tokenizer}"],
-        ["encode", f"--tokenizer={tokenizer}", f"--output={codes}"],
-    ):
-        _undisturbed(words, root)
-    return [*PRIOR, f"--codes={codes}"]
+def done(one: Attempt) -> Attempt:
+    """An attempt that came to its end; a RuntimeError with its output otherwise."""
+    if one.status:
+        raise RuntimeError(one.log)
+    return one
 
 
-def _undisturbed(words: list[str], root: Path) -> float:
-    began = time.monotonic()
-    if attempt(words, root / "log.txt") != 0:
-        raise RuntimeError((root / "log.txt").read_text())
-    return time.monotonic() - began
+def leftovers(root: Path) -> list[Path]:
+    """What is half-written, anywhere in a folder."""
+    return [path for path in root.rglob(".*") if LEFTOVER.fullmatch(path.name)]
 
 
-def attempt(words: list[str], log: Path, kill_after: float | None = None) -> int:
-    """Run a command in a forked process; returns its exit status, or minus the signal that killed it."""
-    process = os.fork()
-    if process == 0:
-        _in_fork(lambda: rasterwise(words), log)
-    deadline = time.monotonic() + (LONGEST_S if kill_after is None else kill_after)
-    while time.monotonic() < deadline:
-        if (found := os.waitpid(process, os.WNOHANG))[0]:
-            return os.waitstatus_to_exitcode(found[1])
-        time.sleep(max(0.0, min(0.002, deadline - time.monotonic())))
-    os.kill(process, signal.SIGKILL)
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    if kill_after is None:
-        raise RuntimeError(f"{words} took more than {LONGEST_S} s: {log.read_text()[-2000:]}")
-    return status
+def differences(whole: Path, output: Path) -> Iterator[str]:
+    """Names of what an output holds otherwise than that of the undisturbed command."""
+    expected, found = files_of(whole), files_of(output)
+    if found != expected:
+        yield f"{output.name}: its files are not the same: {sorted(expected ^ found)}"
+    for name in sorted(expected & found):
+        if name != "report.json" and (output / name).read_bytes() != (whole / name).read_bytes():
+            yield f"{output.name}: {name} differs"
+    if "report.json" in expected & found:
+        reports = [json.loads((folder / "report.json").read_text()) for folder in (whole, output)]
+        if reports[0]["test"] != reports[1]["test"]:
+            yield f"{output.name}: the test metrics differ"
 
 
-def _in_fork(work: Callable[[], int], log: Path) -> None:
-    """Do the work with its output in a file, and end the process with its status, whatever happens."""
-    status = 1
-    try:
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        status = work()
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
-def differences(whole: Path, run: Path) -> Iterator[str]:
-    """Names of what a run's folder holds otherwise than that of the undisturbed run."""
-    last = sorted(path.name for path in (whole / "checkpoints").iterdir())
-    if (found := sorted(path.name for path in (run / "checkpoints").iterdir())) != last:
-        yield f"{run.name}: checkpoints {found}, not {last}"
-        return
-    files = [f"checkpoints/{step}/state.safetensors" for step in last]
-    files += ["model/model.safetensors", "model-best/model.safetensors", "metrics.jsonl"]
-    for name in files:
-        if (run / name).read_bytes() != (whole / name).read_bytes():
-            yield f"{run.name}: {name} differs"
-    if (
-        json.loads((run / "report.json").read_text())["test"]
-        != json.loads((whole / "report.json").read_text())["test"]
-    ):
-        yield f"{run.name}: the test metrics differ"
-    if leftovers := [str(path) for path in run.rglob(".*.pending-*")]:
-        yield f"{run.name}: {leftovers} are left"
+def files_of(folder: Path) -> set[str]:
+    """Files by their names in a folder, but for the events, of which each session has its own."""
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return {name for name in found if not name.startswith("events.")}
 
 
 def main() -> None:
-    """The command: prints the outcome of each stage as JSON in the last line."""
+    """The command: prints the outcome of each case as JSON in the last line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="an empty folder to work in")
-    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
-    parser.add_argument("--runs", type=int, default=40)
-    parser.add_argument("--kills", type=int, default=3, help="SIGKILLs in each run, if it lasts so long")
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument(
+        "--runs", type=int, default=0, help="runs of each case that are killed at random moments"
+    )
+    parser.add_argument("--kills", type=int, default=3, help="SIGKILLs in each of them, if it lasts so long")
+    parser.add_argument("--points", type=int, help="operations before which a run is killed; 0: all")
+    parser.add_argument("--steps", type=int, default=3, help="of each training")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     prepare()
-    outcomes = {
-        stage: vars(
-            killed_trainings(stage, options.folder, runs=options.runs, kills=options.kills, seed=options.seed)
-        )
-        for stage in options.stages
-    }
+    outcomes = {}
+    for name in options.cases:
+        case = Case(name, options.folder.resolve(), options.steps, options.seed)
+        case.at_random_moments(options.runs, options.kills)
+        if options.points is not None:
+            case.before_operations(options.points)
+        outcomes[name] = vars(case.outcome)
     print(json.dumps(outcomes))
 
 
@@ -200,14 +239,15 @@ def prepare() -> None:
     import torch
 
     torch.set_num_threads(1)
-    values = torch.randint(256, (200, 1, 8, 8), dtype=torch.uint8)
-    labels = torch.arange(200) % 2
+    values = torch.randint(256, (IMAGES, 1, 8, 8), dtype=torch.uint8)
+    labels = torch.arange(IMAGES) % 2
     data = ImageData(
         tensor_split(values[:160], labels[:160]),
         tensor_split(values[160:], labels[160:]),
         shape=(1, 8, 8),
         classes=("a", "b"),
         columns=Columns(image="image", label="label", caption=None),
+        found=IMAGES,
     )
     for module in (training, encode):
         assert module.open_images is open_images, "else the commands would read the digits"

@@ -149,10 +149,14 @@ class Checkpoints:
                 report(f"checkpoint {path} is passed over: {damage}")
                 continue
             try:
-                return self._restore(content, tensors, report)
+                start = self._restore(content, tensors, report)
             except (RuntimeError, KeyError, TypeError, ValueError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"checkpoint {path} does not fit the run's model: {reason}") from None
+            self.accelerator.wait_for_everyone()  # others may still be reading those before it
+            if not damages and self.accelerator.is_main_process:
+                self._thin_out(start.step, start.best)  # a kill may have come between saving and this
+            return start
         if damages:
             raise InputError(
                 f"no checkpoint in {self.folder} is whole ({'; '.join(damages)}); restore one from a copy, "

@@ -1,4 +1,4 @@
-"""A training that is killed at random moments ends as if it had not been."""
+"""A training or an encoding that is killed ends as if it had not been."""
 
 from __future__ import annotations
 
@@ -6,23 +6,44 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.killing import STAGES
+from tests.killing import CASES
 
 
-@pytest.mark.parametrize("runs", [2, pytest.param(40, marks=pytest.mark.long)])
-def test_killed_runs_end_in_the_weights_of_one_that_was_not(runs: int, tmp_path: Path) -> None:
-    """Each stage, by SIGKILL, saves included: no run fails to start, and every file is the same, bit for bit."""
-    command = [sys.executable, "-m", "tests.killing", str(tmp_path), "--runs", str(runs), "--seed", str(runs)]
+def outcomes(folder: Path, *words: str) -> dict[str, Any]:
+    """What came of all cases, none of which failed."""
+    command = [sys.executable, "-m", "tests.killing", str(folder), *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    outcomes = json.loads(done.stdout.splitlines()[-1])
-    assert list(outcomes) == list(STAGES)
-    for stage, outcome in outcomes.items():
-        assert outcome["failed"] == [], stage
-        assert outcome["runs"] == outcome["identical"] == runs
-        assert outcome["kills"] >= runs
-    if runs > 2:
-        assert all(outcome["during_save"] for outcome in outcomes.values())
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert list(found) == list(CASES)
+    for case, outcome in found.items():
+        assert outcome["failed"] == [], case
+        assert outcome["runs"] == outcome["identical"], case
+    return found
+
+
+@pytest.mark.slow
+def test_killed_commands_leave_what_one_that_was_not_killed_leaves(tmp_path: Path) -> None:
+    """Each case by SIGKILL, once at random moments and before three operations on files: every file is the same."""
+    for case, outcome in outcomes(tmp_path, "--runs=1", "--kills=2", "--points=3").items():
+        assert outcome["runs"] == 4, case
+        assert outcome["kills"] >= 3, case
+
+
+@pytest.mark.long
+def test_many_killed_commands_at_random_moments(tmp_path: Path) -> None:
+    """40 runs of each case, saves included."""
+    for case, outcome in outcomes(tmp_path, "--runs=40", "--seed=40").items():
+        assert outcome["kills"] >= 40, case
+        assert outcome["during_save"], case
+
+
+@pytest.mark.long
+def test_commands_killed_before_every_operation_on_files(tmp_path: Path) -> None:
+    """Just after the lock is made and between temporary files among them; what goes on is killed once more."""
+    for case, outcome in outcomes(tmp_path, "--points=0").items():
+        assert set(outcome["before"]) >= {"open", "os.mkdir", "os.rename", "os.remove", "fcntl.lockf"}, case

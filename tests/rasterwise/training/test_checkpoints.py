@@ -93,6 +93,13 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
     assert names(tmp_path / "three") == ["step-00000003", "step-00000004", "step-00000005"]
 
 
+def test_a_kill_after_the_last_save_leaves_no_old_checkpoint(tmp_path: Path) -> None:
+    """What it kept from being deleted goes when the run is resumed, though nothing is left to save."""
+    trained(tmp_path, 3, keep_last=3)
+    assert trained(tmp_path, keep_last=1).load() == (3, [])
+    assert names(tmp_path) == ["step-00000003"]
+
+
 def test_every_flipped_byte_is_found_and_named(tmp_path: Path) -> None:
     """200 random ones, over all files: the checkpoint is passed over for the one before, and the file is named."""
     rng = random.Random(0)
