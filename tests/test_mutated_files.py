@@ -19,7 +19,8 @@ from accelerate import Accelerator
 
 from pipeline.image_pipeline import ImagePipeline
 from pipeline.models import open_model, open_tokenizer
-from rasterwise.codes.dataset import CODES_NAME, open_codes
+from rasterwise.codes.dataset import open_codes
+from rasterwise.codes.shards import CODES_NAME
 from rasterwise.errors import InputError
 from rasterwise.files import MANIFEST_NAME
 from rasterwise.training.checkpoints import Checkpoints

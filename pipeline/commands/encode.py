@@ -13,7 +13,8 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
 from pipeline.models import open_tokenizer
-from rasterwise.codes.encode import SHARD_SIZE, claim_codes, encode_dataset
+from rasterwise.codes.encode import encode_dataset
+from rasterwise.codes.writing import SHARD_SIZE, claim_codes
 from rasterwise.command_line.run import run_command
 from rasterwise.configuration import BatchSize, Count, CountOrZero, configuration
 from rasterwise.data.augmentation import Augmentation
@@ -33,6 +34,7 @@ class Encode:
         tokenizer: A trained VQ-VAE: its run's folder, its model folder, or a Hub id.
         output: The codes' folder. Codes of the same images and tokenizer that it holds already are kept.
         data: The images.
+        captions: Keep the captions of each image with its codes, for models of text and images.
         copies: Augmented copies of each training image to encode besides the image itself; for small datasets.
         augmentation: How the copies differ from the image.
         batch_size: Images at once.
@@ -43,6 +45,7 @@ class Encode:
     tokenizer: str = "runs/vqvae"
     output: Path = Path("runs/codes")
     data: DataConfig = SAME_DATA
+    captions: bool = False
     copies: CountOrZero = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
     batch_size: BatchSize = 256
@@ -60,7 +63,7 @@ def encode(options: Encode) -> dict[str, Any]:
     tokenizer = open_tokenizer(options.tokenizer).to(accelerator.device)
     main = accelerator.is_main_process
     with Progress("reading images", "image", shown=main) as progress:
-        data = open_images(same_data(options.data, tokenizer.trained_on), progress)
+        data = open_images(same_data(options.data, tokenizer.trained_on), progress, captions=options.captions)
     data.origin.refuse_output(options.output)
     broken = len(data.train.broken) + len(data.test.broken)
     with Progress("encoding", "image", shown=main) as progress:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
+from rasterwise.codes.shards import (
+    CODES_NAME,
+    SHARD_SUFFIX,
+    SPLITS,
+    checked_lengths,
+    described,
+    mapped_table,
+    mend,
+    write_table,
+)
 from rasterwise.configuration import CountOrZero, configuration
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.indexed import IndexedSplit
 from rasterwise.data.reading import digest
-from rasterwise.data.splits import Batch, Fetched
+from rasterwise.data.splits import Batch, Captions, Fetched
 from rasterwise.errors import InputError
-from rasterwise.files import from_json, member, new_file, read_json, verify_manifest
-from rasterwise.models.pretrained import CONFIG_NAME, read_fingerprint
+from rasterwise.files import from_json, member
 from rasterwise.symbols.grid import Grid
 
-CODES_NAME = "codes.json"
-UNFINISHED_NAME = "unfinished.json"
-SPLITS = ("train", "test")
-SHARD_SUFFIX = ".arrow"
-SHARD_ID = b"rasterwise.shard"
-"""The name in a shard's metadata under which it says its split and index."""
+if TYPE_CHECKING:
+    import pyarrow
 
 
 @configuration()
@@ -39,7 +44,10 @@ class CodesKey:
         classes: Names of the classes.
         copies: Augmented copies of each training image, encoded in addition to the image itself.
         augmentation: How they differ from it.
+        captions: Whether each item has its image's captions.
     """
+
+    what: ClassVar[str] = "images"
 
     tokenizer: str
     train: str
@@ -48,6 +56,7 @@ class CodesKey:
     classes: tuple[str, ...]
     copies: CountOrZero
     augmentation: Augmentation
+    captions: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,9 +79,9 @@ class CodeData:
 class CodeItems:
     """Codes in the shards of a folder, mapped into memory: only those that are drawn are read.
 
-    A shard is an Arrow file of ``codes``, int32 lists in raster order, and perhaps ``label``;
-    ``datasets.Dataset.from_file`` opens it too. ``open_codes`` checks the bytes of every shard, once. Nothing is
-    checked again here, so a worker that opens the same shards reads only what it needs.
+    A shard is an Arrow file of ``codes``, int32 lists in raster order, and perhaps ``label`` and ``captions``, lists
+    of UTF-8 strings; ``datasets.Dataset.from_file`` opens it too. ``open_codes`` checks the bytes of every shard,
+    once. Nothing is checked again here, so a worker that opens the same shards reads only what it needs.
 
     Args:
         folder: Of the split.
@@ -84,15 +93,13 @@ class CodeItems:
 
     def __init__(self, folder: Path, key: CodesKey) -> None:
         self.folder, self.key = folder, key
-        shards = [_mapped(path, key) for path in sorted(folder.glob("*" + SHARD_SUFFIX))]
-        self._codes = [codes for codes, _ in shards]
-        self._labels = [labels for _, labels in shards]
-        self._ends = np.cumsum([len(codes) for codes in self._codes], dtype=np.int64)
+        self._shards = [_Shard.mapped(path, key) for path in sorted(folder.glob("*" + SHARD_SUFFIX))]
+        self._ends = np.cumsum(self.shard_lengths, dtype=np.int64)
 
     @property
     def shard_lengths(self) -> list[int]:
         """Grids in each shard."""
-        return [len(codes) for codes in self._codes]
+        return [len(shard.codes) for shard in self._shards]
 
     def __reduce__(self) -> tuple[Any, ...]:  # a worker maps the files itself
         return CodeItems, (self.folder, self.key)
@@ -105,66 +112,67 @@ class CodeItems:
         shards = np.searchsorted(self._ends, wanted, side="right")
         codes = np.empty((len(wanted), self.key.grid.size), dtype=np.int64)
         labels = np.empty(len(wanted), dtype=np.int64)
-        for shard in np.unique(shards):
-            here = shards == shard
-            rows = wanted[here] - (self._ends[shard] - len(self._codes[shard]))
-            codes[here] = self._codes[shard][rows]
+        captions: list[tuple[str, ...]] = [()] * len(wanted)
+        for number in np.unique(shards):
+            shard, here = self._shards[number], (shards == number).nonzero()[0]
+            rows = wanted[here] - (self._ends[number] - len(shard.codes))
+            codes[here] = shard.codes[rows]
             if self.key.classes:
-                labels[here] = self._labels[shard][rows]
+                labels[here] = shard.labels[rows]
+            if shard.captions is not None:
+                for position, row in zip(here, rows, strict=True):
+                    captions[position] = tuple(shard.captions[int(row)].as_py())
         batch = Batch(
             torch.from_numpy(codes).view(-1, *self.key.grid.shape),
             torch.from_numpy(labels) if self.key.classes else None,
             None if replace else torch.from_numpy(wanted),
+            tuple(captions) if self.key.captions else None,
         )
         return Fetched(batch, {})
 
 
-def shard_path(folder: Path, split: str, index: int) -> Path:
-    """Where in a code dataset's folder a shard is."""
-    return folder / split / f"{index:06d}{SHARD_SUFFIX}"
+@dataclass(frozen=True)
+class _Shard:
+    """A shard, mapped into memory.
+
+    Attributes:
+        codes: int32 ``(n, grid.size)``.
+        labels: int64 ``(n,)``; empty where the key has no classes.
+        captions: Lists of strings; None where the key has none.
+    """
+
+    codes: np.ndarray
+    labels: np.ndarray
+    captions: pyarrow.Array | None
+
+    @classmethod
+    def mapped(cls, path: Path, key: CodesKey) -> _Shard:
+        import pyarrow
+
+        columns = {"codes": pyarrow.list_(pyarrow.int32(), key.grid.size)}
+        if key.classes:
+            columns["label"] = pyarrow.int64()
+        if key.captions:
+            columns["captions"] = pyarrow.list_(pyarrow.string())
+        table = mapped_table(path, columns)
+        codes = table["codes"].combine_chunks().flatten().to_numpy()
+        return cls(
+            codes.reshape(len(table), key.grid.size),
+            table["label"].combine_chunks().to_numpy() if key.classes else np.empty(0, dtype=np.int64),
+            table["captions"].combine_chunks() if key.captions else None,
+        )
 
 
-def shard_names(lengths: dict[str, list[int]]) -> list[str]:
-    """The names of all shards, relative to the folder of the code dataset."""
-    return [
-        shard_path(Path(), split, index).as_posix()
-        for split in SPLITS
-        for index in range(len(lengths[split]))
-    ]
-
-
-def _shard_id(path: Path) -> bytes:
-    """Split and index of the shard at a path, as in its metadata: ``train/000003``."""
-    return f"{path.parent.name}/{path.stem}".encode()
-
-
-def _mapped(path: Path, key: CodesKey) -> tuple[np.ndarray, np.ndarray]:
-    """A shard's codes, int32 ``(n, grid.size)``, and labels, int64 ``(n,)``; both lie in the file."""
-    import pyarrow
-
-    table = pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all().combine_chunks()
-    found = (table.schema.metadata or {}).get(SHARD_ID, _shard_id(path))  # earlier versions wrote none
-    if found != _shard_id(path):
-        raise ValueError(f"{path.name} is the shard {found.decode(errors='replace')}")
-    wanted = {"codes": pyarrow.list_(pyarrow.int32(), key.grid.size)}
-    if key.classes:
-        wanted["label"] = pyarrow.int64()
-    for name, kind in wanted.items():
-        if name not in table.column_names or table.schema.field(name).type != kind:
-            raise ValueError(f"{path.name} has no column {name!r} of {kind}")
-    table.validate(full=True)
-    codes = table["codes"].combine_chunks().flatten().to_numpy()
-    labels = table["label"].combine_chunks().to_numpy() if key.classes else np.empty(0, dtype=np.int64)
-    return codes.reshape(len(table), key.grid.size), labels
-
-
-def write_shard(path: Path, codes: np.ndarray, labels: np.ndarray | None, key: CodesKey) -> None:
+def write_shard(
+    path: Path, codes: np.ndarray, labels: np.ndarray | None, captions: Captions | None, key: CodesKey
+) -> None:
     """Write a shard; the file is whole or absent.
 
     Args:
         path: The shard's, in the folder of its split.
         codes: int32 ``(n, grid.size)``.
         labels: int64 ``(n,)``, where the key has classes.
+        captions: All that each item has, where the key has captions.
         key: What the codes are.
     """
     import datasets
@@ -175,11 +183,11 @@ def write_shard(path: Path, codes: np.ndarray, labels: np.ndarray | None, key: C
     if labels is not None:
         features["label"] = datasets.ClassLabel(names=list(key.classes))
         columns.append(pyarrow.array(labels))
+    if captions is not None:
+        features["captions"] = datasets.List(datasets.Value("string"))
+        columns.append(pyarrow.array([list(some) for some in captions], pyarrow.list_(pyarrow.string())))
     table = pyarrow.Table.from_arrays(columns, names=list(features))
-    schema = datasets.Features(features).arrow_schema
-    table = table.cast(schema.with_metadata({**(schema.metadata or {}), SHARD_ID: _shard_id(path)}))
-    with new_file(path) as pending, pyarrow.ipc.new_stream(str(pending), table.schema) as writer:
-        writer.write_table(table)
+    write_table(path, table.cast(datasets.Features(features).arrow_schema))
 
 
 def open_codes(folder: Path) -> CodeData:
@@ -192,15 +200,7 @@ def open_codes(folder: Path) -> CodeData:
     import pyarrow
 
     key = read_key(folder)
-    path, mend = folder / CODES_NAME, f"delete {folder} and encode again"
-    lengths = member(read_json(path), "shards", dict, path)
-    expected = {name: member(lengths, name, list, f"shards of {path}") for name in SPLITS}
-    verify_manifest(folder, shard_names(expected), mend)
-    found = read_fingerprint(folder / "tokenizer")
-    if found not in (None, key.tokenizer):
-        raise InputError(
-            f"{folder} holds codes of tokenizer {key.tokenizer[:12]}…, but {found[:12]}… is in its tokenizer/; {mend}"
-        )
+    expected = checked_lengths(folder, key.tokenizer)
     splits = []
     for name in SPLITS:
         try:
@@ -208,19 +208,13 @@ def open_codes(folder: Path) -> CodeData:
             if items.shard_lengths != expected[name]:
                 raise ValueError(f"its shards hold {items.shard_lengths} grids, expected {expected[name]}")
         except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-            raise InputError(f"{folder / name} is damaged ({error}); {mend}") from None
+            raise InputError(f"{folder / name} is damaged ({error}); {mend(folder)}") from None
         splits.append(IndexedSplit(items, digest(key, name), held=True))
     return CodeData(folder, key, *splits)
 
 
 def read_key(folder: Path) -> CodesKey:
     """What the codes in a folder were made from."""
-    if not folder.is_dir():
-        raise InputError(f"codes folder {folder} does not exist; `rasterwise encode` makes one")
-    if (folder / UNFINISHED_NAME).exists() and not (folder / CODES_NAME).exists():
-        raise InputError(f"the encoding in {folder} is not finished; the command that began it goes on")
-    path = folder / CODES_NAME
-    key: CodesKey = from_json(CodesKey, member(read_json(path), "key", dict, path), path)
-    if not (folder / "tokenizer" / CONFIG_NAME).exists():
-        raise InputError(f"{folder} lacks its tokenizer/; delete it and encode again")
+    content, path = described(folder), folder / CODES_NAME
+    key: CodesKey = from_json(CodesKey, member(content, "key", dict, path), path)
     return key

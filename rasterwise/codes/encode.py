@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
-from rasterwise.codes.dataset import (
-    CODES_NAME,
-    SPLITS,
-    UNFINISHED_NAME,
-    CodeData,
-    CodeItems,
-    CodesKey,
-    open_codes,
-    read_key,
-    shard_names,
-    shard_path,
-    write_shard,
-)
-from rasterwise.configuration import Count, configuration
+from rasterwise.codes.dataset import CodeData, CodeItems, CodesKey, open_codes, read_key, write_shard
+from rasterwise.codes.shards import CODES_NAME, SPLITS, shard_path
+from rasterwise.codes.writing import SHARD_SIZE, check_key, check_not_removed, finish, locked, wait
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.dataset import ImageData
 from rasterwise.data.splits import Batch
 from rasterwise.errors import InputError
-from rasterwise.files import (
-    LOCK_NAME,
-    FolderLock,
-    clear_locked,
-    from_json,
-    is_vacant,
-    read_json,
-    write_json,
-    write_manifest,
-)
-from rasterwise.outputs import claim_folder
 from rasterwise.tokenizers.image import ImageTokenizer, encode_reproducibly
-
-SHARD_SIZE = 4096
 
 
 @dataclass(frozen=True)
@@ -66,14 +42,6 @@ class Shard:
     def path(self, folder: Path) -> Path:
         """Where in a code dataset's folder it is."""
         return shard_path(folder, self.split, self.index)
-
-
-@configuration()
-class _Unfinished:
-    """What is being encoded: ``unfinished.json``."""
-
-    key: CodesKey
-    shard_size: Count
 
 
 def encode_dataset(
@@ -117,6 +85,7 @@ def encode_dataset(
         classes=images.classes,
         copies=copies,
         augmentation=augmentation,
+        captions=images.captioned,
     )
     if copies < 0 or bool(copies) != augmentation.active:
         raise InputError(
@@ -125,13 +94,13 @@ def encode_dataset(
     if shard_size < 1 or batch_size < 1:
         raise InputError(f"shard_size is {shard_size} and batch_size {batch_size}, expected 1 or more")
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    _wait(accelerator)  # nobody begins, and is looked at by others, before all have opened their images
-    with _folder(tokenizer, _Unfinished(key, shard_size), folder) if rank == 0 else contextlib.nullcontext():
-        _wait(accelerator)
+    wait(accelerator)  # nobody begins, and is looked at by others, before all have opened their images
+    with locked(tokenizer, key, shard_size, folder) if rank == 0 else contextlib.nullcontext():
+        wait(accelerator)
         if not (folder / CODES_NAME).exists():
             shards = _shards(images, copies, shard_size)
             lacking = [shard for shard in shards if not shard.path(folder).exists()]
-            _wait(accelerator)  # all have seen the same shards lacking, so that each takes others
+            wait(accelerator)  # all have seen the same shards lacking, so that each takes others
             mine, done = lacking[rank::world], 0
             total = sum(shard.stop - shard.start for shard in mine)
             for shard in mine:
@@ -144,72 +113,16 @@ def encode_dataset(
                     if progress:
                         progress(done, total)
                 _store(encoded, shard, key, folder)
-            _wait(accelerator)
+            wait(accelerator)
             if rank == 0:
                 _finish(key, folder)
-    _wait(accelerator)
-    _check_key(read_key(folder), key, folder)
+    wait(accelerator)
+    check_key(read_key(folder), key, folder)
     return open_codes(folder)
 
 
-def _wait(accelerator: Accelerator | None) -> None:
-    if accelerator:
-        accelerator.wait_for_everyone()
-
-
-def claim_codes(folder: Path) -> None:
-    """Raise InputError where no codes are, nor could be written: the folder holds something else, or cannot be made."""
-    if (folder / CODES_NAME).exists():
-        return
-    claim_folder(folder)
-    if folder.exists() and not (folder / UNFINISHED_NAME).exists() and not is_vacant(folder):
-        raise InputError(f"{folder} is not empty and holds no codes; name another folder")
-
-
-@contextlib.contextmanager
-def _folder(tokenizer: ImageTokenizer, unfinished: _Unfinished, folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder that lacks something, and prepare it; InputError where it is of others."""
-    claim_codes(folder)
-    complete = (folder / CODES_NAME).exists()
-    if complete and not any((folder / name).exists() for name in (UNFINISHED_NAME, LOCK_NAME)):
-        yield
-        return
-    lock = FolderLock.take(folder)
-    try:
-        clear_locked(folder)
-        if (
-            folder / CODES_NAME
-        ).exists():  # all is there: killed before it was said, or done by another meanwhile
-            (folder / UNFINISHED_NAME).unlink(missing_ok=True)
-        else:
-            _begin(tokenizer, unfinished, folder)
-        yield
-    finally:
-        lock.release()
-
-
-def _begin(tokenizer: ImageTokenizer, unfinished: _Unfinished, folder: Path) -> None:
-    path = folder / UNFINISHED_NAME
-    if path.exists():
-        found: _Unfinished = from_json(_Unfinished, read_json(path), path)
-        _check_key(found.key, unfinished.key, folder)
-        if found.shard_size != unfinished.shard_size:
-            raise InputError(
-                f"{folder} was begun with shards of {found.shard_size} images, not {unfinished.shard_size}; "
-                "go on with as many, or delete the folder"
-            )
-    write_json(path, asdict(unfinished), checksum=True)
-    for name in SPLITS:
-        (folder / name).mkdir(exist_ok=True)
-    tokenizer.save_pretrained(folder / "tokenizer")
-
-
 def _finish(key: CodesKey, folder: Path) -> None:
-    """Describe the folder once every shard is written. codes.json comes last: its presence means all is there."""
-    lengths = {name: CodeItems(folder / name, key).shard_lengths for name in SPLITS}
-    write_manifest(folder, shard_names(lengths))
-    write_json(folder / CODES_NAME, {"key": asdict(key), "shards": lengths}, checksum=True)
-    (folder / UNFINISHED_NAME).unlink(missing_ok=True)
+    finish(key, {name: CodeItems(folder / name, key).shard_lengths for name in SPLITS}, folder)
 
 
 def _shards(images: ImageData, copies: int, shard_size: int) -> list[Shard]:
@@ -231,25 +144,18 @@ def _encoded(tokenizer: ImageTokenizer, batch: Batch, fold: int, augmentation: A
         images = augmentation(images, seed=fold, indices=indices)
     images = images.to(tokenizer.device)
     symbols = encode_reproducibly(tokenizer, images, indices, fold)
-    return Batch(symbols.flatten(1).to("cpu", torch.int32), batch.labels)
+    return Batch(symbols.flatten(1).to("cpu", torch.int32), batch.labels, captions=batch.captions)
 
 
 def _store(encoded: list[Batch], shard: Shard, key: CodesKey, folder: Path) -> None:
-    if not (folder / UNFINISHED_NAME).exists():
-        raise InputError(f"{folder} was removed while it was being written; what was in it is lost")
+    check_not_removed(folder)
     codes = [batch.values.numpy() for batch in encoded]
     labels = [batch.labels.numpy() for batch in encoded if batch.labels is not None]
+    captions = [some for batch in encoded for some in batch.captions or ()]
     write_shard(
         shard.path(folder),
         np.concatenate([np.empty((0, key.grid.size), dtype=np.int32), *codes]),
         np.concatenate([np.empty(0, dtype=np.int64), *labels]) if key.classes else None,
+        tuple(captions) if key.captions else None,
         key,
     )
-
-
-def _check_key(found: CodesKey, expected: CodesKey, folder: Path) -> None:
-    mend = "name another folder, or delete this one"
-    if found.tokenizer != expected.tokenizer:
-        raise InputError(f"{folder} holds codes of another tokenizer ({found.tokenizer[:12]}…); {mend}")
-    if found != expected:
-        raise InputError(f"{folder} holds codes of other images, or of the same prepared otherwise; {mend}")

@@ -55,6 +55,7 @@ class ImageData:
         columns: Where in the dataset all this was found.
         found: Images in both splits as they are stored, broken ones among them.
         origin: Where they came from, and what tells these data from others.
+        captioned: Whether batches have the images' captions.
     """
 
     train: Split
@@ -64,6 +65,7 @@ class ImageData:
     columns: Columns
     found: int = 0
     origin: Origin = field(default_factory=lambda: Origin(""))
+    captioned: bool = False
 
 
 def open_images(
@@ -108,9 +110,8 @@ def open_images(
             held = None if config.streaming else contents
             parts.append(read_split(rows, reader, workers, progress, contents=held))
     origin = Origin.of(config.dataset, folders, {**train.files, **test.files}, contents)
-    return ImageData(
-        parts[0], parts[1], preparation.shape, classes.names, columns, len(train) + len(test), origin
-    )
+    found = len(train) + len(test)
+    return ImageData(parts[0], parts[1], preparation.shape, classes.names, columns, found, origin, captions)
 
 
 def broken_images(data: ImageData, accelerator: Accelerator) -> int:

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from pipeline.commands.train import decode_of
-from rasterwise.codes.dataset import CODES_NAME, SHARD_ID, CodeData, open_codes
+from rasterwise.codes.dataset import CodeData, open_codes
 from rasterwise.codes.encode import encode_dataset
+from rasterwise.codes.shards import CODES_NAME, SHARD_ID
 from rasterwise.data.config import DataConfig
 from rasterwise.data.dataset import ImageData, open_images
 from rasterwise.data.indexed import tensor_split

@@ -18,8 +18,9 @@ import torch
 from datasets import Dataset
 
 import rasterwise.codes.encode as encode_module
-from rasterwise.codes.dataset import CODES_NAME, UNFINISHED_NAME, open_codes
+from rasterwise.codes.dataset import open_codes
 from rasterwise.codes.encode import encode_dataset
+from rasterwise.codes.shards import CODES_NAME, UNFINISHED_NAME
 from rasterwise.data.augmentation import Augmentation
 from rasterwise.data.config import DataConfig
 from rasterwise.data.dataset import ImageData, open_images
@@ -293,3 +294,26 @@ def test_a_folder_that_is_removed_ends_the_encoding(digits: ImageData, tmp_path:
             PixelTokenizer(LEVELS), digits, tmp_path / "codes", batch_size=4, shard_size=8, progress=remove
         )
     assert not (tmp_path / "codes").exists()
+
+
+def test_captions_stay_with_their_codes(tmp_path: Path) -> None:
+    """All of an image's, in whatever Unicode, in every copy and shard; training draws each of k once in k epochs."""
+    texts = tuple((f"{number}: 猫",) + (f"né {number}",) * (number % 2) for number in range(7))
+    images = torch.arange(7, dtype=torch.uint8).view(7, 1, 1, 1).expand(7, 1, 2, 2).contiguous()
+    split = tensor_split(images, captions=texts)
+    data = ImageData(split, split, (1, 2, 2), (), open_images(DataConfig()).columns, captioned=True)
+    tokenizer, shift = PixelTokenizer(), Augmentation(shift=0.5)
+    codes = encode_dataset(
+        tokenizer, data, tmp_path / "codes", copies=1, augmentation=shift, batch_size=2, shard_size=3
+    )
+    assert next(codes.test.ordered(7)).captions == texts
+    assert next(codes.train.ordered(14)).captions == texts * 2
+    drawn = [
+        one
+        for _, batch in zip(range(2), codes.test.shuffled(7, seed=0), strict=False)
+        for (one,) in batch.captions or ()
+    ]
+    assert sorted(drawn) == sorted(one for some in texts for one in (some * 2)[:2])
+    without = ImageData(tensor_split(images), tensor_split(images), (1, 2, 2), (), data.columns)
+    with pytest.raises(InputError, match="other images"):
+        encode_dataset(tokenizer, without, tmp_path / "codes", copies=1, augmentation=shift)
