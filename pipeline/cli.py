@@ -31,6 +31,11 @@ COMMANDS = {
     ),
     "complete": ("pipeline.commands.complete", "main", "keep a part of images and draw the rest"),
     "evaluate": ("pipeline.commands.evaluate", "main", "measure a VQ-VAE or a pipeline on a test split"),
+    "verify": (
+        "pipeline.commands.verify",
+        "main",
+        "check on a checkpoint what must hold for every model",
+    ),
     "plot": ("pipeline.commands.plot", "main", "draw the learning curves of runs"),
     "compare resolution": (
         "pipeline.compare.commands.resolution",

@@ -34,6 +34,8 @@ _MODULE_OF = {
     "TextTokenizer": "rasterwise.tokenizers.text",
     "TextTokenizerConfig": "rasterwise.tokenizers.text",
     "ImagePipeline": "pipeline.image_pipeline",
+    "Verification": "pipeline.verification.verify",
+    "verify": "pipeline.verification.verify",
 }
 _TABLES = (
     "pixel_baselines.models",

@@ -1,5 +1,7 @@
 # What `__init__.py` offers, for type checkers and editors; tests/rasterwise/test_front_door.py compares the two.
 from pipeline.image_pipeline import ImagePipeline as ImagePipeline
+from pipeline.verification.verify import Verification as Verification
+from pipeline.verification.verify import verify as verify
 from pixel_baselines.models import *
 from rasterwise.decoding.decoder import Decoder as Decoder
 from rasterwise.decoding.sampling import Sampling as Sampling
