@@ -117,6 +117,7 @@ class ImagePipeline:
         seed: int | None = None,
         batch_size: int = 64,
         parallel: bool = False,
+        window: int | None = None,
         accelerator: Accelerator | None = None,
         output: Output = "pil",
         progress: Callable[[float, int], None] | None = None,
@@ -131,6 +132,8 @@ class ImagePipeline:
             batch_size: How many are drawn at once, in each process.
             parallel: Evaluate the model on all symbols of an image at once until they agree, instead of one after
                 another. The images are the same; the evaluations are fewer, and each costs more.
+            window: With ``parallel``, for a transformer: evaluate the next so many symbols at most, over a KV cache.
+                Images are drawn one by one.
             accelerator: Its processes share the work. All of them call this and get all images.
             output: "pil", "tensor" or "numpy".
             progress: Called with (images drawn so far, counted by their symbols; images in all).
@@ -146,6 +149,7 @@ class ImagePipeline:
             seed=seed,
             batch_size=batch_size,
             parallel=parallel,
+            window=window,
             accelerator=accelerator,
             progress=progress,
         )
@@ -162,6 +166,7 @@ class ImagePipeline:
         seed: int | None = None,
         batch_size: int = 64,
         parallel: bool = False,
+        window: int | None = None,
         accelerator: Accelerator | None = None,
         progress: Callable[[float, int], None] | None = None,
     ) -> SampledSymbols:
@@ -189,13 +194,16 @@ class ImagePipeline:
         drawn = self.model.draw(
             plan,
             method="fixed-point" if parallel else "sequential",
+            window=window,
             progress=(lambda done, total: progress(done * n / total, n)) if progress else None,
         )
-        symbols, evaluations = drawn.symbols, drawn.evaluations
-        if accelerator is not None and rows is not None:
-            symbols = accelerator.gather(symbols)[:n]
-            evaluations = None if evaluations is None else accelerator.gather(evaluations)[:n]
-        return SampledSymbols(symbols, evaluations)
+        if accelerator is None or rows is None:
+            return drawn
+        gathered = [
+            None if part is None else accelerator.gather(part)[:n]
+            for part in (drawn.evaluations, drawn.positions)
+        ]
+        return SampledSymbols(accelerator.gather(drawn.symbols)[:n], *gathered)
 
     def complete(
         self,
@@ -207,6 +215,7 @@ class ImagePipeline:
         seed: int | None = None,
         batch_size: int = 64,
         parallel: bool = False,
+        window: int | None = None,
         accelerator: Accelerator | None = None,
         paste: bool = True,
         output: Output = "pil",
@@ -254,6 +263,7 @@ class ImagePipeline:
             seed=seed,
             batch_size=batch_size,
             parallel=parallel,
+            window=window,
             accelerator=accelerator,
             progress=progress,
         ).symbols

@@ -159,6 +159,18 @@ class AutoregressiveSuite(ABC):
         assert drawn.evaluations is not None
         assert drawn.evaluations.shape == (3,)
         assert 1 <= drawn.evaluations.min() <= drawn.evaluations.max() <= grid.size
+        if type(model).window_decoder is AutoregressiveModel.window_decoder:
+            with pytest.raises(InputError, match="without a window"):
+                model.draw(plan, method="fixed-point", window=3)
+            return
+        for window in (1, 3, grid.size):
+            drawn = model.draw(plan, method="fixed-point", window=window)
+            assert torch.equal(drawn.symbols, sequential)
+            assert drawn.evaluations is not None
+            assert drawn.positions is not None
+            assert (drawn.evaluations <= drawn.positions).all()
+            assert (drawn.positions <= drawn.evaluations * window).all()
+            assert (drawn.positions >= grid.size).all()
 
     # Of several periods of every model, and a rest.
     @pytest.mark.parametrize("tall", [Grid(1, 13, 2, 5), Grid(3, 13, 1, 4)], ids=str)

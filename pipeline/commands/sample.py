@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from pipeline.image_pipeline import ImagePipeline, class_index
 from rasterwise.command_line.run import run_command
-from rasterwise.configuration import BatchSize, Count, Seed, configuration
+from rasterwise.configuration import BatchSize, Count, CountOrZero, Seed, configuration
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.images import image_grid, save_image
 from rasterwise.outputs import claim_images, is_png, save_images
@@ -35,6 +35,8 @@ class Sample:
         batch_size: How many are drawn at once, in each process.
         parallel: Evaluate the model on all symbols of an image at once until they agree, instead of one after
             another. The images are the same; the evaluations are fewer, each costs more, and the report counts them.
+        window: With --parallel, for a transformer: evaluate at most so many symbols at once, over a KV cache of those
+            that have settled, and draw the images one by one; 0 evaluates all symbols.
         json: Print the report as JSON.
     """
 
@@ -46,6 +48,7 @@ class Sample:
     seed: Seed = 0
     batch_size: BatchSize = 64
     parallel: bool = False
+    window: CountOrZero = 0
     json: bool = False
 
 
@@ -65,6 +68,7 @@ def sample(options: Sample) -> dict[str, Any]:
             seed=options.seed,
             batch_size=options.batch_size,
             parallel=options.parallel,
+            window=options.window or None,
             accelerator=accelerator,
             progress=progress,
         )
@@ -76,11 +80,12 @@ def sample(options: Sample) -> dict[str, Any]:
         else:
             save_images(images, output)
     report: dict[str, Any] = {"output": str(options.output), "images": options.n, "seed": options.seed}
-    if drawn.evaluations is not None:
+    if drawn.evaluations is not None and drawn.positions is not None:
         report["evaluations"] = {
             "mean": drawn.evaluations.double().mean().item(),
             "most": int(drawn.evaluations.max()),
             "sequential": pipeline.model.grid.size,
+            "positions": drawn.positions.double().mean().item(),
         }
     return report
 

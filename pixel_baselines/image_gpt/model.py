@@ -9,6 +9,7 @@ from pixel_baselines.image_gpt.decoder import ImageGPTDecoder
 from pixel_baselines.image_gpt.network import ImageGPTNetwork
 from pixel_baselines.image_gpt.openai import _openai_config, _openai_weights, _read_openai
 from rasterwise.decoding.decoder import Decoder
+from rasterwise.decoding.transformer import TransformerDecoder
 from rasterwise.files import read_json
 from rasterwise.models.pretrained import CONFIG_NAME, load_weights, local_folder
 from rasterwise.symbols.condition import Condition
@@ -44,6 +45,9 @@ class ImageGPT(ImageGPTNetwork):
     kind = "image-gpt"
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
+        return ImageGPTDecoder(self, batch_size, condition)
+
+    def window_decoder(self, batch_size: int, condition: Condition | None = None) -> TransformerDecoder:
         return ImageGPTDecoder(self, batch_size, condition)
 
     @classmethod

@@ -61,7 +61,7 @@ def jacobi_decode(
         evaluations[rows] += 1
         if progress:
             progress(int(settled.sum()) / grid.size, len(plan))
-    return SampledSymbols(grid.unflatten(symbols), evaluations)
+    return SampledSymbols(grid.unflatten(symbols), evaluations, evaluations * grid.size)
 
 
 def _teacher_forced_logits(model: TeacherForced, plan: SamplingPlan, symbols: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
@@ -11,8 +13,34 @@ BUCKET = 64
 """Positions that one capture of a `BucketedKVCache` serves."""
 
 
-class KVCache:
-    """The cache of one decoding. A position becomes the current one, and then attends once in each layer.
+class AttentionCache(ABC):
+    """What the layers of a decoder need of a cache, whatever its current positions are."""
+
+    memory: Tensor
+
+    @abstractmethod
+    def go_to(self, start: int, count: int = 1) -> None:
+        """Make a position, or ``count`` of them, the current ones; all positions before them have been."""
+
+    @abstractmethod
+    def row_of(self, table: Tensor) -> Tensor:
+        """The current positions' rows of a table ``(N, ...)``; where one row serves all images, it alone."""
+
+    @abstractmethod
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Keep the current positions' keys and values, and mix the values by each query's softmax.
+
+        Args:
+            layer: Which.
+            qkv: Query, scaled, key and value, ``(R, 3, h)``, R being images times positions times heads.
+
+        Returns:
+            The mix ``(R, 1, h)``, good until the next call.
+        """
+
+
+class KVCache(AttentionCache):
+    """The cache of one decoding. One position becomes the current one, and then attends once in each layer.
 
     It reads what the positions before it have filled, and so computes no more than it needs: for decoding that
     the host dispatches.
@@ -30,26 +58,15 @@ class KVCache:
         self.all_scores, self.all_attention = memory.new_empty(2, self.rows * self.positions)
         self.mixed = memory.new_empty(self.rows, 1, memory.shape[-1])
 
-    def go_to(self, position: int) -> None:
-        """Make a position the current one; every position in its turn."""
-        self.position = position
-        self.new_entries = self.entries[position].unbind(0)
-        self._open(position + 1)
+    def go_to(self, start: int, count: int = 1) -> None:
+        self.position = start
+        self.new_entries = self.entries[start].unbind(0)
+        self._open(start + 1)
 
     def row_of(self, table: Tensor) -> Tensor:
-        """The current position's row of a table ``(N, ...)``, as ``(...)`` or ``(1, ...)``."""
         return table[self.position]
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """Keep the current position's key and value, and mix the values by the query's softmax.
-
-        Args:
-            layer: Which.
-            qkv: Query, scaled, key and value of every row: ``(R, 3, h)``.
-
-        Returns:
-            The mix ``(R, 1, h)``, good until the next call.
-        """
         self.new_entries[layer].copy_(qkv[:, 1:].transpose(0, 1))
         torch.bmm(qkv[:, :1], self.filled_keys[layer], out=self.scores)
         return self._mix(layer)
@@ -87,10 +104,10 @@ class BucketedKVCache(KVCache):
             for start in range(0, self.positions, BUCKET)
         ]
 
-    def go_to(self, position: int) -> None:
+    def go_to(self, start: int, count: int = 1) -> None:
         self.current.add_(1)
         self.mask.index_fill_(0, self.current, 0)
-        self._open(min((position // BUCKET + 1) * BUCKET, self.positions))
+        self._open(min((start // BUCKET + 1) * BUCKET, self.positions))
 
     def row_of(self, table: Tensor) -> Tensor:
         return table.index_select(0, self.current)

@@ -139,12 +139,15 @@ class SampledSymbols:
 
     Attributes:
         symbols: int64 ``(n, C, H, W)``.
-        evaluations: int64 ``(n,)``: teacher-forced evaluations of the model that each image took by the fixed
-            point, from 1 to N; None where symbols were drawn one after the other.
+        evaluations: int64 ``(n,)``: evaluations of the model that each image took by the fixed point, from 1 to N;
+            None where symbols were drawn one after the other.
+        positions: int64 ``(n,)``: the positions in all these evaluations together; N each where there was no
+            window.
     """
 
     symbols: Tensor
     evaluations: Tensor | None = None
+    positions: Tensor | None = None
 
 
 def _known_sequence(

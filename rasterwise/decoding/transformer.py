@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rasterwise.decoding.decoder import CaptureRegion, Decoder
-from rasterwise.decoding.kv_cache import BucketedKVCache, KVCache
+from rasterwise.decoding.kv_cache import AttentionCache, BucketedKVCache, KVCache
 from rasterwise.decoding.packed_linear import PackedLinear
 from rasterwise.symbols.grid import Grid
 from rasterwise.symbols.order import raster_order
@@ -37,7 +37,7 @@ class TransformerDecoder(Decoder):
         head: PackedLinear,
     ) -> None:
         super().__init__(grid, batch_size, raster_order(grid, stream.device))
-        self.cache = cache
+        self.cache: AttentionCache = cache
         self.stream = stream
         self.symbol_vectors = symbol_vectors
         self.head = head
@@ -46,17 +46,21 @@ class TransformerDecoder(Decoder):
         self.cache = bucketed = BucketedKVCache(self.cache.memory)
         return bucketed.regions
 
+    def pass_positions(self, stream: Tensor) -> Tensor:
+        """Logits ``(M, K)`` of the cache's current positions, of what enters the layers there, ``(M, D)``."""
+        return self.head(self._pass_layers(stream))
+
     def _logits(self) -> Tensor:
         self.cache.go_to(self.index)
-        return self.head(self._pass_layers(self.stream))[:, None]
+        return self.pass_positions(self.stream)[:, None]
 
     def _advance(self, symbols: Tensor) -> None:
         torch.index_select(self.symbol_vectors, 0, symbols[:, 0], out=self.stream)
 
     @abstractmethod
     def _pass_layers(self, stream: Tensor) -> Tensor:
-        """Take what enters at the cache's current position ``(B, D)`` through the layers.
+        """Take what enters at the cache's current positions, ``(M, D)``, through the layers.
 
         Returns:
-            ``(B, D)``, what the head reads.
+            ``(M, D)``, what the head reads.
         """

@@ -18,6 +18,8 @@ from rasterwise.decoding.fixed_point import jacobi_decode
 from rasterwise.decoding.loop import decode
 from rasterwise.decoding.plan import SampledSymbols, SamplingPlan
 from rasterwise.decoding.sampling import Sampling
+from rasterwise.decoding.transformer import TransformerDecoder
+from rasterwise.decoding.window import windowed_decode
 from rasterwise.errors import InputError
 from rasterwise.models.pretrained import Pretrained, evaluating
 from rasterwise.symbols.condition import UNCONDITIONED, Condition
@@ -114,6 +116,14 @@ class AutoregressiveModel(Pretrained):
         """
         return None
 
+    def window_decoder(self, batch_size: int, condition: Condition | None = None) -> TransformerDecoder:
+        """What the windowed fixed point evaluates: for transformers in raster order alone.
+
+        Raises:
+            InputError: The model is no such transformer.
+        """
+        raise InputError(f"a {self.kind} is drawn without a window; leave it out")
+
     def forward(self, symbols: Tensor, condition: Condition | None = None) -> Tensor:
         """Teacher-forced logits of all sites in one pass.
 
@@ -179,6 +189,7 @@ class AutoregressiveModel(Pretrained):
         rows: Tensor | None = None,
         batch_size: int = 64,
         method: SamplingMethod = "sequential",
+        window: int | None = None,
         progress: Callable[[float, int], None] | None = None,
         capture: bool = True,
     ) -> Tensor:
@@ -198,6 +209,7 @@ class AutoregressiveModel(Pretrained):
             rows: int64 ``(R,)``: draw these of the n alone, for processes that share the work.
             batch_size: How many are drawn at once; bounds the memory.
             method: As for ``draw``.
+            window: As for ``draw``.
             progress: As for ``draw``.
             capture: As for ``draw``.
 
@@ -212,7 +224,7 @@ class AutoregressiveModel(Pretrained):
             self.grid, n, condition, sampling=sampling, known=known, mask=mask,
             generator=generator, rows=rows, batch_size=batch_size, device=self.device,
         )  # fmt: skip
-        return self.draw(plan, method=method, progress=progress, capture=capture).symbols
+        return self.draw(plan, method=method, window=window, progress=progress, capture=capture).symbols
 
     @torch.no_grad()
     def draw(
@@ -220,6 +232,7 @@ class AutoregressiveModel(Pretrained):
         plan: SamplingPlan,
         *,
         method: SamplingMethod = "sequential",
+        window: int | None = None,
         progress: Callable[[float, int], None] | None = None,
         capture: bool = True,
     ) -> SampledSymbols:
@@ -230,6 +243,9 @@ class AutoregressiveModel(Pretrained):
             method: "sequential" decodes step by step. "fixed-point" evaluates the model on all symbols of an
                 image at once until they agree (``jacobi_decode``): the same images in fewer evaluations, each
                 of which costs more.
+            window: For the fixed point of a transformer: evaluate at most so many symbols at once, the next ones,
+                over a KV cache of those that have settled (``windowed_decode``). Images are drawn one by one. By
+                default all symbols of an image are evaluated, by any model.
             progress: Called now and then with (images drawn so far, counted by their symbols; images in all).
             capture: On CUDA, capture steps that repeat as a graph and replay it; False dispatches every
                 operation from the host. Elsewhere nothing is captured. The images are the same.
@@ -238,12 +254,20 @@ class AutoregressiveModel(Pretrained):
             The symbols, and what the fixed point took.
 
         Raises:
-            InputError: The method is none of them, or a condition does not fit the model.
+            InputError: The method is none of them, a condition does not fit the model, the window is below 1, or
+                the method or the model has none.
             NonFiniteError: The logits of a symbol are no distribution: one is NaN or +inf, or all are −inf.
         """
         if method not in get_args(SamplingMethod):
             raise InputError(f"method is {method!r}, expected one of {', '.join(get_args(SamplingMethod))}")
+        if window is not None:
+            if method != "fixed-point":
+                raise InputError(f"a window is of the fixed point; the method is {method}")
+            if window < 1:
+                raise InputError(f"window is {window}, expected 1 or more symbols")
         with evaluating(self):
+            if window is not None:
+                return windowed_decode(self.window_decoder, plan, window, progress)
             if method == "fixed-point":
                 return jacobi_decode(self, plan, progress)
             drawn = []

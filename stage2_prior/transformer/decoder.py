@@ -50,7 +50,7 @@ class LlamaDecoder(TransformerDecoder):
     def __init__(self, model: TransformerPriorNetwork, batch_size: int, condition: Condition | None) -> None:
         llama, config = model.llama.model, model.llama.config
         heads, width, dtype = config.num_attention_heads, config.hidden_size, model.start.weight.dtype
-        self.head_width = width // heads
+        self.heads, self.head_width = heads, width // heads
         memory = torch.empty(
             len(llama.layers), 2, batch_size * heads, model.grid.size, self.head_width,
             dtype=dtype, device=model.device,
@@ -83,7 +83,8 @@ class LlamaDecoder(TransformerDecoder):
     def _rotated(self, qkv: Tensor, rotation: Tensor) -> Tensor:
         """Rotary positions: each pair of a query or a key is a complex number, times e^(i · angle)."""
         exact = qkv.to(self.rotated_dtype)
-        torch.view_as_complex(exact.view(len(qkv), -1, 2)).mul_(rotation)
+        pairs = torch.view_as_complex(exact.view(-1, self.heads, rotation.shape[-1], 2))
+        pairs.mul_(rotation.view(-1, 1, rotation.shape[-1]))
         return exact.to(qkv.dtype)
 
     def _normalised(self, stream: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rasterwise.decoding.decoder import Decoder
+from rasterwise.decoding.transformer import TransformerDecoder
 from rasterwise.symbols.condition import Condition
 from stage2_prior.transformer.decoder import LlamaDecoder
 from stage2_prior.transformer.network import TransformerPriorNetwork
@@ -35,4 +36,7 @@ class TransformerPrior(TransformerPriorNetwork):
     kind = "transformer-prior"
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
+        return LlamaDecoder(self, batch_size, condition)
+
+    def window_decoder(self, batch_size: int, condition: Condition | None = None) -> TransformerDecoder:
         return LlamaDecoder(self, batch_size, condition)

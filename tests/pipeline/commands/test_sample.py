@@ -44,6 +44,12 @@ def test_sample_in_parallel(chain: Chain, tmp_path: Path, capsys: pytest.Capture
     assert (tmp_path / "parallel.png").read_bytes() == (tmp_path / "sequential.png").read_bytes()
     evaluations = report["evaluations"]
     assert 1 <= evaluations["mean"] <= evaluations["most"] <= evaluations["sequential"] == 16
+    assert evaluations["positions"] == 16 * evaluations["mean"]
+    windowed = report_of(capsys, *sample, tmp_path / "windowed.png", "--parallel", "--window", 5)[
+        "evaluations"
+    ]
+    assert (tmp_path / "windowed.png").read_bytes() == (tmp_path / "sequential.png").read_bytes()
+    assert 16 <= windowed["positions"] <= 5 * windowed["mean"]
 
 
 def test_complete_in_parallel(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import pytest
@@ -51,7 +52,7 @@ def jacobi(model: AutoregressiveModel, n: int, condition: Condition | None = Non
 class Shown(AutoregressiveModel):
     """A model of x_i that keeps how many images it was shown in each pass."""
 
-    kind = "shown"
+    kind = "counting"
     config_class = AutoregressiveConfig
 
     def __init__(self, config: AutoregressiveConfig) -> None:
@@ -107,9 +108,12 @@ def test_every_way_of_sampling(model: AutoregressiveModel, sampling: Sampling) -
     mask = torch.rand(4, *GRID.shape, generator=seeded()) < 0.3
     for completion in ({}, {"known": random_symbols(GRID, 4), "mask": mask}):
         arguments: dict[str, Any] = {"condition": random_condition(4), "sampling": sampling, **completion}
+        sequential = model.sample(4, **arguments, generator=seeded())
         drawn = jacobi(model, 4, **arguments, generator=seeded())
-        assert torch.equal(drawn.symbols, model.sample(4, **arguments, generator=seeded()))
+        assert torch.equal(drawn.symbols, sequential)
         assert drawn.evaluations.max() <= GRID.size
+        windowed = model.sample(4, **arguments, generator=seeded(), method="fixed-point", window=7)
+        assert torch.equal(windowed, sequential)
 
 
 @pytest.mark.parametrize("noise", ["uniform", "gumbel"])
@@ -232,6 +236,58 @@ def test_logits_that_are_not_finite_end_it(method: SamplingMethod) -> None:
     mask[:, 1, 1] = True  # nothing can follow it
     with pytest.raises(NonFiniteError, match="logits are NaN or infinite"):
         model.sample(4, known=known, mask=mask, generator=seeded(), method=method)
+
+
+def test_a_window_takes_no_more_positions_than_it_says(model: AutoregressiveModel) -> None:
+    """It counts them, adapts below the most, and one of 1 is sequential; progress counts images."""
+    shown: list[int] = []
+    real = model.window_decoder
+
+    def watched(batch_size: int, condition: Condition | None = None) -> Any:
+        decoder = real(batch_size, condition)
+        layers = decoder.pass_positions
+        decoder.pass_positions = lambda stream: (shown.append(len(stream)), layers(stream))[1]  # type: ignore[func-returns-value]
+        return decoder
+
+    model.window_decoder = watched  # type: ignore[method-assign]
+    try:
+        for window in (1, 6):
+            plan = SamplingPlan.of(GRID, 3, generator=seeded())
+            calls: list[tuple[float, int]] = []
+            drawn = model.draw(
+                plan,
+                method="fixed-point",
+                window=window,
+                progress=partial(lambda calls, *call: calls.append(call), calls),
+            )
+            assert drawn.evaluations is not None
+            assert drawn.positions is not None
+            assert (len(shown), sum(shown)) == (int(drawn.evaluations.sum()), int(drawn.positions.sum()))
+            assert max(shown) == window
+            assert calls == sorted(calls)
+            assert calls[-1] == (3, 3)
+            shown.clear()
+    finally:
+        model.window_decoder = real  # type: ignore[method-assign]
+
+
+def test_a_window_that_does_not_fit_is_refused(model: AutoregressiveModel) -> None:
+    """In one line."""
+    with pytest.raises(InputError, match="window is 0, expected 1 or more"):
+        model.sample(1, method="fixed-point", window=0)
+    with pytest.raises(InputError, match="the method is sequential"):
+        model.sample(1, window=4)
+    with pytest.raises(InputError, match="a counting is drawn without a window"):
+        Counting(AutoregressiveConfig(grid=Grid(1, 1, 6, 20))).sample(1, method="fixed-point", window=4)
+
+
+def test_logits_that_are_not_finite_end_a_window_too() -> None:
+    """At the first symbol that they count for."""
+    model = randomized(TransformerPrior(TransformerPriorConfig(grid=GRID, depth=1, width=24, heads=2)))
+    with torch.no_grad():
+        model.llama.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(NonFiniteError, match="logits are NaN or infinite"):
+        model.sample(1, method="fixed-point", window=4)
 
 
 def test_the_model_is_any_that_gives_teacher_forced_logits() -> None:
