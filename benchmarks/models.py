@@ -27,7 +27,7 @@ from rasterwise.models.pretrained import Pretrained
 from rasterwise.symbols.grid import Grid
 from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.objective import Objective
-from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae import VQVAE, ConvolutionalConfig, VectorQuantizerConfig, VQVAEConfig
 from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage1_vqvae.tokenizers.learned import LearnedTokenizer
 from stage2_prior import TransformerPrior, TransformerPriorConfig
@@ -197,9 +197,11 @@ MODELS: dict[ModelName, Benchmarked] = {
         "VQ-VAE",
         "factor 4, 128 features, 512 codes, 28×28 grey",
         VQVAE,
-        VQVAEConfig(factor=4, width=128),
+        VQVAEConfig(factor=4),
         VQVAEConfig(
-            factor=4, width=16, blocks=1, quantizer=VectorQuantizerConfig(codebook_size=16, code_width=8)
+            factor=4,
+            quantizer=VectorQuantizerConfig(codebook_size=16, code_width=8),
+            autoencoder=ConvolutionalConfig(width=16, blocks=1),
         ),
         image_shape=(1, 28, 28),
     ),

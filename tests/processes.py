@@ -29,7 +29,8 @@ from rasterwise.training.likelihood import LikelihoodObjective, evaluate_likelih
 from rasterwise.training.loop import train
 from rasterwise.training.objective import Objective, TrainingTask
 from rasterwise.training.run.run_folder import RunFolder
-from stage1_vqvae import VQVAE, FSQConfig, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae import VQVAE, ConvolutionalConfig, FSQConfig, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae.losses.adversarial import AdversarialConfig
 from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage1_vqvae.quantizers.codebook import MovingAverageCodebook
 from stage1_vqvae.quantizers.l2 import L2QuantizerConfig
@@ -47,7 +48,12 @@ AVERAGES = VectorQuantizerConfig(codebook_size=8, code_width=4, dead_code_thresh
 
 def vqvae(quantizer: AnyQuantizerConfig = AVERAGES, *, started: bool = True) -> Objective:
     """A VQ-VAE whose codebooks are started by hand: k-means draws its first means, from what each process sees."""
-    config = VQVAEConfig(factor=2, width=16, blocks=1, likelihood="logistic", quantizer=quantizer)
+    config = VQVAEConfig(
+        factor=2,
+        autoencoder=ConvolutionalConfig(width=16, blocks=1),
+        likelihood="logistic",
+        quantizer=quantizer,
+    )
     objective = LearnedTokenizerObjective(VQVAE(config))
     for book in objective.model.modules():
         if isinstance(book, MovingAverageCodebook) and started:
@@ -76,6 +82,16 @@ def adversarial() -> Objective:
     return objective
 
 
+def vqgan() -> Objective:
+    """A VQ-VAE with a discriminator that takes part from the eleventh step on."""
+    plain = vqvae()
+    assert isinstance(plain, LearnedTokenizerObjective)
+    config = AdversarialConfig(
+        adversarial_weight=0.5, adversarial_start=10, discriminator_width=8, discriminator_layers=1
+    )
+    return LearnedTokenizerObjective(plain.model, adversarial=config)
+
+
 def images() -> torch.Tensor:
     """Random images, smooth enough that something can be learned."""
     noise = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -100,9 +116,11 @@ QUANTIZERS: dict[str, AnyQuantizerConfig] = {
 
 QUANTIZED: dict[str, Callable[[], Objective]] = {
     **{f"vqvae-{name}": partial(vqvae, config) for name, config in QUANTIZERS.items()},
+    "vqvae-adversarial": vqgan,
     "vqvae-k-means": partial(vqvae, VectorQuantizerConfig(codebook_size=300, code_width=4), started=False),
 }
-"""VQ-VAEs with the other quantizers, and one that k-means starts with fewer latents than codes."""
+"""VQ-VAEs with the other quantizers, one with a discriminator, and one that k-means starts with fewer latents than
+codes."""
 
 
 SHARDED = {

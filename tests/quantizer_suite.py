@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rasterwise.errors import NonFiniteError
-from stage1_vqvae import VQVAE, VQVAEConfig
+from stage1_vqvae import VQVAE, ConvolutionalConfig, VQVAEConfig
 from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage1_vqvae.quantizers.quantizer import Quantizer
 from stage1_vqvae.quantizers.table import QUANTIZERS, AnyQuantizerConfig
@@ -45,7 +45,9 @@ class QuantizerSuite:
 
     def vqvae(self) -> VQVAE:
         """A VQ-VAE with the quantizer, that has seen a training batch, in training mode."""
-        model = VQVAE(VQVAEConfig(factor=2, width=16, blocks=1, quantizer=self.config))
+        model = VQVAE(
+            VQVAEConfig(factor=2, autoencoder=ConvolutionalConfig(width=16, blocks=1), quantizer=self.config)
+        )
         model(random_images())
         return model
 

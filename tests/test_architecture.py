@@ -26,9 +26,12 @@ ORDER: dict[str, tuple[str, ...]] = {
         "__init__ __main__",
     ),
     "stage1_vqvae": (
-        "reconstruction autoencoders losses quantizers",
+        "autoencoders losses quantizers",
+        "reconstruction",
         "tokenizers imported",
         "objective evaluation",
+        "options",
+        "presets",
         "train",
         "recipes",
         "__init__",

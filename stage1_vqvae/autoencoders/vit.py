@@ -26,14 +26,14 @@ class ViTConfig(AutoencoderConfig):
 
     Attributes:
         kind: The autoencoder's name.
-        depth: Transformer blocks in the encoder, and in the decoder.
+        blocks: Transformer blocks in the encoder, and in the decoder.
         width: Of the residual stream, a multiple of 4 and of the heads.
         heads: Attention heads.
         mlp_width: Width inside the MLPs; 0 for four times ``width``.
     """
 
     kind: Annotated[Literal["vit"], tyro.conf.Suppress] = "vit"
-    depth: Depth = 4
+    blocks: Depth = 4
     width: Width = 256
     heads: Depth = 4
     mlp_width: WidthOrZero = 0
@@ -92,7 +92,7 @@ class ViTEncoder(nn.Module):
 
     Example:
         >>> import torch
-        >>> encoder = ViTConfig(depth=1, width=32).build_encoder(channels=3, factor=8, latent_width=8)
+        >>> encoder = ViTConfig(blocks=1, width=32).build_encoder(channels=3, factor=8, latent_width=8)
         >>> encoder(torch.zeros(2, 3, 16, 24)).shape
         torch.Size([2, 8, 2, 3])
     """
@@ -122,7 +122,7 @@ class ViTDecoder(ImageDecoder):
 
     Example:
         >>> import torch
-        >>> decoder = ViTConfig(depth=1, width=32).build_decoder(outputs=3, factor=8, code_width=8)
+        >>> decoder = ViTConfig(blocks=1, width=32).build_decoder(outputs=3, factor=8, code_width=8)
         >>> decoder(torch.zeros(2, 8, 2, 3)).shape
         torch.Size([2, 3, 16, 24])
     """
@@ -165,7 +165,7 @@ def position_embedding(x: Tensor) -> Tensor:
 
 def _blocks(config: ViTConfig) -> nn.Sequential:
     mlp_width = config.mlp_width or 4 * config.width
-    blocks = [TransformerBlock(config.width, config.heads, mlp_width) for _ in range(config.depth)]
+    blocks = [TransformerBlock(config.width, config.heads, mlp_width) for _ in range(config.blocks)]
     return nn.Sequential(*blocks, nn.LayerNorm(config.width))
 
 

@@ -29,7 +29,7 @@ class AdversarialConfig:
         highest_adaptive_weight: The adaptive weight is no higher.
     """
 
-    adversarial_weight: Weight = 0.8
+    adversarial_weight: Weight = 0.0
     adversarial_start: CountOrZero = 1000
     adversarial_loss: AdversarialKind = "hinge"
     discriminator_width: Annotated[int, Field(multiple_of=8, ge=8, le=2**16)] = 64
@@ -71,18 +71,21 @@ class PatchDiscriminator(nn.Module):
         layers.append(nn.Conv2d(inputs, 1, 4, padding=1))
         self.layers = nn.Sequential(*layers)
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raise InputError where images are too small for a score."""
+        if min(height, width) < self.least:
+            raise InputError(
+                f"images are {height}×{width}, but this discriminator needs {self.least}×{self.least}; "
+                "give it fewer --discriminator-layers"
+            )
+
     def forward(self, images: Tensor) -> Tensor:
         """Images float ``(B, C, H, W)`` in [-1, 1] to scores ``(B, 1, h, w)``.
 
         Raises:
             InputError: The images are too small.
         """
-        height, width = images.shape[-2:]
-        if min(height, width) < self.least:
-            raise InputError(
-                f"images are {height}×{width}, but this discriminator needs {self.least}×{self.least}; "
-                "give it fewer --discriminator-layers"
-            )
+        self.check_size(*images.shape[-2:])
         return self.layers(images)
 
 
@@ -141,7 +144,7 @@ def adaptive_weight(
         ]
     )
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        # Sums of all processes stand in the same ratio as their means.
         torch.distributed.all_reduce(gradients)
+        gradients /= torch.distributed.get_world_size()
     pulls = gradients.flatten(1).norm(dim=1)
     return (pulls[0] / (pulls[1] + 1e-4)).clamp(max=highest)

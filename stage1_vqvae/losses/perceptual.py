@@ -26,7 +26,7 @@ class PerceptualConfig:
         perceptual_stages: How many of the network's five stages are compared, beginning with the highest resolution.
     """
 
-    perceptual_weight: Weight = 1.0
+    perceptual_weight: Weight = 0.0
     perceptual_network: str = LOSS_NETWORK
     perceptual_side: Annotated[int, Field(ge=0, le=2**14)] = 128
     perceptual_stages: Annotated[int, Field(ge=1, le=5)] = 4

@@ -13,12 +13,15 @@ from torch import Tensor, nn
 
 from rasterwise.configuration import ImageChannels, configuration
 from rasterwise.errors import InputError, NonFiniteError
+from rasterwise.images import to_levels, to_unit
 from rasterwise.symbols.grid import Grid
 from rasterwise.tokenizers.image import ImageTokenizer, Reconstructed
+from stage1_vqvae.autoencoders.autoencoder import ImageDecoder
+from stage1_vqvae.losses.likelihood import LIKELIHOODS, Likelihood, raised
 from stage1_vqvae.quantizers.quantizer import Quantizer
 from stage1_vqvae.quantizers.table import AnyQuantizerConfig
 from stage1_vqvae.quantizers.vector import VectorQuantizerConfig
-from stage1_vqvae.reconstruction import Reconstruction, to_levels, to_unit
+from stage1_vqvae.reconstruction import Reconstruction
 
 FACTORS = (2, 4, 8, 16)
 
@@ -31,8 +34,8 @@ class LearnedTokenizerConfig:
         channels: Of the images: 1 or 3; the data decide.
         factor: How many times smaller the code grid is than the image, each way: 2, 4, 8 or 16.
         quantizer: How latents become codes; --quantizer NAME chooses which.
-        likelihood: What the decoder is trained for: "mse", the squared error, or "logistic", a discretized
-            logistic a subpixel, which gives the image's ELBO in bits/dim.
+        likelihood: What the decoder is trained for: "mse", the squared error; "mae", the absolute error; or
+            "logistic" or "logit-laplace", a distribution of each subpixel, which give the image's ELBO in bits/dim.
     """
 
     channels: Annotated[ImageChannels, tyro.conf.Suppress] = 1
@@ -40,12 +43,12 @@ class LearnedTokenizerConfig:
     quantizer: Annotated[tyro.conf.AvoidSubcommands[AnyQuantizerConfig], Field(discriminator="kind")] = field(
         default_factory=VectorQuantizerConfig
     )
-    likelihood: Literal["mse", "logistic"] = "mse"
+    likelihood: Literal["mse", "mae", "logistic", "logit-laplace"] = "mse"
 
     @property
     def outputs(self) -> int:
         """Channels that the decoder gives: a mean a subpixel, and a scale where the likelihood has one."""
-        return self.channels * (2 if self.likelihood == "logistic" else 1)
+        return self.channels * LIKELIHOODS[self.likelihood].outputs_per_subpixel
 
 
 class LearnedTokenizer(ImageTokenizer):
@@ -64,12 +67,17 @@ class LearnedTokenizer(ImageTokenizer):
     config: LearnedTokenizerConfig
 
     def __init__(
-        self, config: LearnedTokenizerConfig, encoder: nn.Module, quantizer: Quantizer, decoder: nn.Module
+        self, config: LearnedTokenizerConfig, encoder: nn.Module, quantizer: Quantizer, decoder: ImageDecoder
     ) -> None:
         super().__init__(config)
         self.encoder = encoder
         self.quantizer = quantizer
         self.decoder = decoder
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """What the decoder's outputs mean."""
+        return LIKELIHOODS[self.config.likelihood]
 
     @property
     def channels(self) -> int:
@@ -111,8 +119,8 @@ class LearnedTokenizer(ImageTokenizer):
         """Encode, quantize and decode uint8 images ``(B, C, H, W)``; for ``more_to_come`` see ``Quantizer``."""
         self.grid(*images.shape[1:])
         quantized = self.quantizer(self._latents(images), more_to_come=more_to_come)
-        mean, log_scale = self._decode(quantized.latents)
-        return Reconstruction(mean, log_scale, quantized.codes, quantized.auxiliary_loss)
+        outputs = self._decode(quantized.latents)
+        return Reconstruction(outputs, self.likelihood, quantized.codes, quantized.auxiliary_loss)
 
     @torch.no_grad()
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -131,17 +139,17 @@ class LearnedTokenizer(ImageTokenizer):
             raise InputError(f"symbols have shape {tuple(symbols.shape)}, expected (B, C, H, W)")
         height, width = symbols.shape[2:]
         self.grid(self.channels, height * self.factor, width * self.factor).check(symbols)
-        return to_levels(self._decode(self.quantizer.lookup(symbols))[0])
+        return to_levels(self.likelihood.mean(self._decode(self.quantizer.lookup(symbols))))
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Reconstructed:
         """uint8 images ``(B, C, H, W)`` in one pass, with −log p(image | codes) where the likelihood has one."""
         reconstruction = self(images)
-        nats = None if reconstruction.log_scale is None else reconstruction.nats(images)
+        nats = reconstruction.nats(images) if self.likelihood.has_nats else None
         return Reconstructed(reconstruction.images, reconstruction.codes, nats)
 
     def _latents(self, images: Tensor) -> Tensor:
-        return self._finite(self.encoder(to_unit(images, self.encoder)), "latents")
+        return self._finite(self.encoder(to_unit(images, next(self.parameters()).dtype)), "latents")
 
     def _finite(self, values: Tensor, what: str) -> Tensor:
         """Values as they are, if all are finite: a quantizer has codes for NaN, and uint8 has a level for it.
@@ -156,11 +164,5 @@ class LearnedTokenizer(ImageTokenizer):
             )
         return values
 
-    def _decode(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
-        outputs = self._finite(self.decoder(latents), "decoded images")
-        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
-        if self.config.likelihood == "mse":
-            return outputs, None
-        mean, log_scale = outputs.chunk(2, dim=1)
-        # A scale far below a bin's width adds nothing but steep gradients (PixelCNN++ bounds it alike).
-        return mean, (log_scale - 2).clamp(min=-7)
+    def _decode(self, latents: Tensor) -> Tensor:
+        return raised(self._finite(self.decoder(latents), "decoded images"))

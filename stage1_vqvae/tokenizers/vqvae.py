@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import field
 from typing import Annotated, Any
 
+import tyro
 from pydantic import Field
 
-from rasterwise.configuration import Depth, configuration
-from stage1_vqvae.autoencoders.convolutional import Decoder, Encoder
+from rasterwise.configuration import configuration
+from stage1_vqvae.autoencoders.convolutional import ConvolutionalConfig
+from stage1_vqvae.autoencoders.table import AnyAutoencoderConfig
 from stage1_vqvae.quantizers.vector import VectorQuantizerConfig
-from stage1_vqvae.tokenizers.learned import FACTORS, LearnedTokenizer, LearnedTokenizerConfig
+from stage1_vqvae.tokenizers.learned import LearnedTokenizer, LearnedTokenizerConfig
 
 FLAT = (
     "channels",
@@ -24,7 +27,7 @@ FLAT = (
     "dead_code_threshold",
     "likelihood",
 )
-"""The configuration of a VQ-VAE as it was saved before quantizers had configurations of their own."""
+"""The configuration of a VQ-VAE as it was saved before quantizers and autoencoders had configurations of their own."""
 
 
 @configuration()
@@ -32,28 +35,32 @@ class VQVAEConfig(LearnedTokenizerConfig):
     """A VQ-VAE.
 
     Attributes:
-        width: Channels of the convolutions at the code grid; half as many at full resolution.
-        blocks: Residual blocks in the encoder, and in the decoder.
+        autoencoder: The encoder and the decoder; --autoencoder NAME chooses which.
     """
 
-    width: Annotated[int, Field(multiple_of=16, ge=16, le=2**16)] = 128
-    blocks: Depth = 2
+    autoencoder: Annotated[tyro.conf.AvoidSubcommands[AnyAutoencoderConfig], Field(discriminator="kind")] = (
+        field(default_factory=ConvolutionalConfig)
+    )
 
 
 class VQVAE(LearnedTokenizer):
-    """A convolutional VQ-VAE, and the tokenizer that it is once trained.
+    """Any autoencoder around any quantizer: a VQ-VAE, VQGAN, ViT-VQGAN or discrete VAE, by its parts and its losses.
 
     Args:
         config: Its architecture.
 
     References:
-        van den Oord et al., Neural Discrete Representation Learning, 2017 (arXiv 1711.00937).
+        van den Oord et al., Neural Discrete Representation Learning, 2017 (arXiv 1711.00937). Esser et al., Taming
+        Transformers for High-Resolution Image Synthesis, 2020 (arXiv 2012.09841). Yu et al., Vector-quantized Image
+        Modeling with Improved VQGAN, 2021 (arXiv 2110.04627). Ramesh et al., Zero-Shot Text-to-Image Generation, 2021
+        (arXiv 2102.12092).
 
     Example:
         >>> import torch
-        >>> from rasterwise import VQVAE, VectorQuantizerConfig, VQVAEConfig
+        >>> from rasterwise import VQVAE, ConvolutionalConfig, VectorQuantizerConfig, VQVAEConfig
         >>> quantizer = VectorQuantizerConfig(codebook_size=16, code_width=8)
-        >>> vqvae = VQVAE(VQVAEConfig(factor=4, width=16, quantizer=quantizer))
+        >>> autoencoder = ConvolutionalConfig(width=16)
+        >>> vqvae = VQVAE(VQVAEConfig(factor=4, quantizer=quantizer, autoencoder=autoencoder))
         >>> images = torch.randint(256, (2, 1, 28, 28), dtype=torch.uint8)
         >>> _ = vqvae(images)  # a training batch starts the codebook
         >>> symbols = vqvae.eval().encode(images)
@@ -66,28 +73,35 @@ class VQVAE(LearnedTokenizer):
     config: VQVAEConfig
 
     def __init__(self, config: VQVAEConfig) -> None:
-        halvings = FACTORS.index(config.factor) + 1
-        widths = [config.width // 2] + [config.width] * halvings
-        quantizer = config.quantizer.build()
-        encoder = Encoder(config.channels, widths, config.blocks, quantizer.latent_width)
-        decoder = Decoder(config.outputs, widths, config.blocks, quantizer.code_width)
+        quantizer, networks = config.quantizer.build(), config.autoencoder
+        encoder = networks.build_encoder(config.channels, config.factor, quantizer.latent_width)
+        decoder = networks.build_decoder(config.outputs, config.factor, quantizer.code_width)
         super().__init__(config, encoder, quantizer, decoder)
 
     @classmethod
     def config_from_json(cls, content: dict[str, Any], where: object) -> Any:
-        """The configuration in config.json, today's or the flat one of before."""
+        """The configuration in config.json, today's or a flat one of before."""
         if "quantizer" not in content:
-            moved = {field.name for field in dataclasses.fields(VectorQuantizerConfig)} & content.keys()
-            quantizer = {name: content[name] for name in moved}
-            content = {name: value for name, value in content.items() if name not in moved}
-            content["quantizer"] = {**quantizer, "kind": "ema"}
+            content = _nested(content, "quantizer", VectorQuantizerConfig)
+        if "autoencoder" not in content:
+            content = _nested(content, "autoencoder", ConvolutionalConfig)
         return super().config_from_json(content, where)
 
     def identity(self) -> dict[str, Any]:
-        """What the fingerprint hashes: for a codebook of moving averages the flat form, as it always did."""
+        """What the fingerprint hashes: what there was at first in its flat form, as it always did."""
         content = super().identity()
+        if self.config.autoencoder.kind == "convolutional":
+            content |= content.pop("autoencoder")
+            del content["kind"]
         if self.config.quantizer.kind != "ema":
             return content
         content |= content.pop("quantizer")
         del content["kind"]
-        return {name: content.pop(name) for name in FLAT} | content
+        return {name: content.pop(name) for name in FLAT if name in content} | content
+
+
+def _nested(content: dict[str, Any], name: str, owner: type[Any]) -> dict[str, Any]:
+    """A flat configuration with the fields of one of its parts moved into that."""
+    moved = {one.name for one in dataclasses.fields(owner)} & content.keys()
+    part = {**{one: content[one] for one in moved}, "kind": owner.kind}
+    return {one: value for one, value in content.items() if one not in moved} | {name: part}

@@ -21,7 +21,7 @@ from rasterwise.errors import InputError
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.grid import Grid
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
-from stage1_vqvae import VQVAE, ResidualQuantizerConfig, VQVAEConfig
+from stage1_vqvae import VQVAE, ConvolutionalConfig, ResidualQuantizerConfig, VQVAEConfig
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.conftest import Chain
 
@@ -275,7 +275,9 @@ def test_refusals(pipeline: ImagePipeline, digits: torch.Tensor, tmp_path: Path,
 def test_several_codes_a_site(digits: torch.Tensor, tmp_path: Path) -> None:
     """Residual codes are a grid of as many channels: encoded to a folder, modelled, drawn, completed and decoded."""
     quantizer = ResidualQuantizerConfig(codebook_size=8, code_width=4, depth=3)
-    tokenizer = VQVAE(VQVAEConfig(factor=2, width=16, blocks=1, quantizer=quantizer))
+    tokenizer = VQVAE(
+        VQVAEConfig(factor=2, autoencoder=ConvolutionalConfig(width=16, blocks=1), quantizer=quantizer)
+    )
     tokenizer(digits)
     tokenizer.eval()
     images = dataclasses.replace(

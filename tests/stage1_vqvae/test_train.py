@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from rasterwise.data.indexed import tensor_split
 from rasterwise.data.splits import Batch
 from rasterwise.measure.metrics import psnr_db
-from stage1_vqvae import VQVAE, FSQConfig, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae import VQVAE, ConvolutionalConfig, FSQConfig, VectorQuantizerConfig, VQVAEConfig
 from stage1_vqvae.evaluation import evaluate_tokenizer
 from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage1_vqvae.train import main
@@ -30,8 +30,7 @@ def test_evaluation_counts_every_image_once() -> None:
         VQVAEConfig(
             factor=2,
             quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4),
-            width=16,
-            blocks=1,
+            autoencoder=ConvolutionalConfig(width=16, blocks=1),
             likelihood="logistic",
         )
     )
@@ -55,9 +54,9 @@ def test_evaluation_counts_every_image_once() -> None:
 
 def test_a_perfect_reconstruction_is_no_reason_to_stop() -> None:
     """Black images, and a decoder that gives less than black: no error at all, and a PSNR that is finite."""
-    model = VQVAE(VQVAEConfig(factor=2, width=16, blocks=1))
+    model = VQVAE(VQVAEConfig(factor=2, autoencoder=ConvolutionalConfig(width=16, blocks=1)))
     objective = LearnedTokenizerObjective(model)
-    model._decode = lambda latents: (latents.new_full((4, 1, 8, 8), -2.0), None)  # type: ignore[method-assign]
+    model._decode = lambda latents: latents.new_full((4, 1, 8, 8), -2.0)  # type: ignore[method-assign]
     losses = objective(Batch(torch.zeros(4, 1, 8, 8, dtype=torch.uint8)))
     assert losses.shown["psnr_db"] == pytest.approx(140, abs=1e-3)
 

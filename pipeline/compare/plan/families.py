@@ -18,7 +18,7 @@ from pixel_baselines import (
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveConfig
 from rasterwise.symbols.grid import Grid
-from stage1_vqvae import VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae import ConvolutionalConfig, VectorQuantizerConfig, VQVAEConfig
 from stage1_vqvae.tokenizers.learned import FACTORS
 from stage2_prior import TransformerPriorConfig
 
@@ -141,7 +141,7 @@ def vqvae_config(channels: int, resolution: int) -> VQVAEConfig:
         channels=channels,
         factor=factor,
         quantizer=VectorQuantizerConfig(codebook_size=code_count(channels), code_width=32),
-        width=64,
+        autoencoder=ConvolutionalConfig(width=64),
         likelihood="logistic",
     )
 

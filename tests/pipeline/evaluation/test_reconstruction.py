@@ -23,7 +23,7 @@ from rasterwise.data.indexed import tensor_split
 from rasterwise.errors import InputError
 from rasterwise.measure.frozen_network import FrozenNetwork, perceptual_distance
 from rasterwise.tokenizers.pixels import PixelTokenizer
-from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae import VQVAE, ConvolutionalConfig, VectorQuantizerConfig, VQVAEConfig
 
 
 def network() -> FrozenNetwork:
@@ -49,7 +49,9 @@ def data(side: int = 12) -> ImageData:
 
 def tokenizer() -> VQVAE:
     quantizer = VectorQuantizerConfig(codebook_size=8, code_width=4)
-    model = VQVAE(VQVAEConfig(factor=2, quantizer=quantizer, width=16, blocks=1))
+    model = VQVAE(
+        VQVAEConfig(factor=2, quantizer=quantizer, autoencoder=ConvolutionalConfig(width=16, blocks=1))
+    )
     model(smooth(8))
     return model.eval()
 

@@ -15,10 +15,12 @@ from rasterwise.errors import InputError
 from rasterwise.files import MANIFEST_NAME, load_tensors, save_tensors
 from rasterwise.models.pretrained import CONFIG_NAME, WEIGHTS_NAME, read_fingerprint
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
-from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae import VQVAE, ConvolutionalConfig, VectorQuantizerConfig, VQVAEConfig
 
 SMALL = VQVAEConfig(
-    factor=2, quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4), width=16, blocks=1
+    factor=2,
+    quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4),
+    autoencoder=ConvolutionalConfig(width=16, blocks=1),
 )
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from rasterwise.errors import InputError
 from rasterwise.files import write_manifest
 from rasterwise.training.checkpoints import CONTENT, Best, Checkpoints, Start
-from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae import VQVAE, ConvolutionalConfig, VectorQuantizerConfig, VQVAEConfig
 
 FILES = ("manifest.json", "state.safetensors", "step.json")
 
@@ -228,7 +228,9 @@ def test_a_model_opens_without_a_look_at_the_pickles_beside_it(tmp_path: Path, o
     """A model folder with every file that other libraries would load: only ours are read."""
     VQVAE(
         VQVAEConfig(
-            factor=2, quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4), width=16, blocks=1
+            factor=2,
+            quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4),
+            autoencoder=ConvolutionalConfig(width=16, blocks=1),
         )
     ).save_pretrained(tmp_path / "model")
     for name in ("pytorch_model.bin", "model.pt", "model.pkl", "training_args.bin", "state.pth"):

@@ -30,7 +30,7 @@ from rasterwise.training.dry_run import costs_of
 from rasterwise.training.gradient_checkpointing import checkpoint_layers
 from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.objective import Objective
-from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae import VQVAE, ConvolutionalConfig, VectorQuantizerConfig, VQVAEConfig
 from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.autoregressive_suite import random_symbols
@@ -47,7 +47,11 @@ MODELS = {
     "row-lstm": lambda: RowLSTM(RowLSTMConfig(**DATA, width=8, depth=3)),
     "diagonal-bilstm": lambda: DiagonalBiLSTM(DiagonalBiLSTMConfig(**DATA, width=8, depth=3)),
     "vqvae": lambda: VQVAE(
-        VQVAEConfig(factor=2, quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4), width=16)
+        VQVAEConfig(
+            factor=2,
+            quantizer=VectorQuantizerConfig(codebook_size=8, code_width=4),
+            autoencoder=ConvolutionalConfig(width=16),
+        )
     ),
 }
 

@@ -29,7 +29,7 @@ from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.loop import train
 from rasterwise.training.objective import Losses, Objective, TrainingTask
 from rasterwise.training.run.run_folder import RunFolder
-from stage1_vqvae import VQVAE, VectorQuantizerConfig, VQVAEConfig
+from stage1_vqvae import VQVAE, ConvolutionalConfig, VectorQuantizerConfig, VQVAEConfig
 from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage2_prior import TransformerPrior, TransformerPriorConfig
 from tests.autoregressive_suite import random_symbols
@@ -52,7 +52,9 @@ def vqvae_objective() -> LearnedTokenizerObjective:
     return LearnedTokenizerObjective(
         VQVAE(
             VQVAEConfig(
-                factor=2, quantizer=VectorQuantizerConfig(codebook_size=80, code_width=4), width=16, blocks=1
+                factor=2,
+                quantizer=VectorQuantizerConfig(codebook_size=80, code_width=4),
+                autoencoder=ConvolutionalConfig(width=16, blocks=1),
             )
         )
     )

@@ -16,7 +16,7 @@ SMALL = [
     ConvolutionalConfig(width=16, blocks=1),
     AttentionConfig(width=32, blocks=1, bottleneck=5),
     AttentionConfig(width=32, blocks=1, attention="middle"),
-    ViTConfig(depth=1, width=16, heads=2),
+    ViTConfig(blocks=1, width=16, heads=2),
 ]
 EACH = pytest.mark.parametrize("config", SMALL, ids=["convolutional", "attention", "middle", "vit"])
 

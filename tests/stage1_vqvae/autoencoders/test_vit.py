@@ -11,7 +11,7 @@ from stage1_vqvae.autoencoders.vit import ViTConfig, position_embedding
 
 def test_every_patch_sees_every_pixel() -> None:
     """The gradient of each latent reaches the whole image; that of each output all latents."""
-    config = ViTConfig(depth=1, width=16, heads=2)
+    config = ViTConfig(blocks=1, width=16, heads=2)
     encoder, decoder = config.build_encoder(3, 4, 5).double(), config.build_decoder(3, 4, 5).double()
     images = torch.randn(1, 3, 12, 8, dtype=torch.float64, requires_grad=True)
     latents = torch.randn(1, 5, 3, 2, dtype=torch.float64, requires_grad=True)
@@ -33,14 +33,14 @@ def test_positions_differ() -> None:
 
 def test_latents_depend_on_the_place() -> None:
     """Patches that are all alike have different latents, by their positions alone."""
-    encoder = ViTConfig(depth=1, width=16, heads=2).build_encoder(1, 4, 5)
+    encoder = ViTConfig(blocks=1, width=16, heads=2).build_encoder(1, 4, 5)
     latents = encoder(torch.ones(1, 1, 8, 8)).flatten(2)[0]
     assert torch.pdist(latents.T).min() > 1e-3
 
 
 def test_patches_are_put_back_in_their_places() -> None:
     """The decoder's output of a latent lies in that latent's patch: blocks that mix nothing show it."""
-    decoder = ViTConfig(depth=1, width=16, heads=2).build_decoder(1, 4, 5)
+    decoder = ViTConfig(blocks=1, width=16, heads=2).build_decoder(1, 4, 5)
     decoder.blocks = torch.nn.Sequential()
     latents = torch.zeros(1, 5, 2, 3)
     changed = latents.clone()
@@ -54,7 +54,7 @@ def test_patches_are_put_back_in_their_places() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"depth": 0}, "depth is 0, expected 1 or more"),
+        ({"blocks": 0}, "blocks is 0, expected 1 or more"),
         ({"width": 30}, "width is 30, expected a multiple of 4 and of 4 heads"),
         ({"width": 32, "heads": 3}, "width is 32, expected a multiple of 4 and of 3 heads"),
     ],

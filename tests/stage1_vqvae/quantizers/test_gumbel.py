@@ -13,7 +13,7 @@ from rasterwise.errors import InputError
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.config import TrainingConfig
 from rasterwise.training.step import TrainingStep
-from stage1_vqvae import VQVAE, VQVAEConfig
+from stage1_vqvae import VQVAE, ConvolutionalConfig, VQVAEConfig
 from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage1_vqvae.quantizers.gumbel import GumbelQuantizerConfig
 from stage1_vqvae.quantizers.quantizer import Quantizer
@@ -91,7 +91,7 @@ def test_the_temperature_is_annealed() -> None:
 
 def test_a_training_anneals() -> None:
     """Every step is taken at the temperature that follows from its number."""
-    model = VQVAE(VQVAEConfig(factor=2, width=16, blocks=1, quantizer=SMALL))
+    model = VQVAE(VQVAEConfig(factor=2, autoencoder=ConvolutionalConfig(width=16, blocks=1), quantizer=SMALL))
     temperatures = []
     model.quantizer.register_forward_pre_hook(
         lambda module, _: temperatures.append(module.temperature.item())  # type: ignore[attr-defined]

@@ -1,0 +1,58 @@
+"""Tokenizers by their papers' names, and the flags that choose parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from rasterwise.errors import InputError
+from stage1_vqvae.presets import PRESETS, check_preset, preset_options
+from stage1_vqvae.train import main
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_keeps_its_own_constraints(name: str) -> None:
+    check_preset(name, preset_options(name, None, None))
+
+
+def test_every_part_goes_with_every_other() -> None:
+    """A named part replaces the preset's; one that the preset has anyway stays as the preset has it."""
+    options = preset_options("vqgan", "fsq", "vit")
+    assert (options.model.quantizer.kind, options.model.autoencoder.kind) == ("fsq", "vit")
+    assert options.adversarial == PRESETS["vqgan"].options.adversarial
+    assert preset_options("dvae", "gumbel", None) == PRESETS["dvae"].options
+    check_preset("vqgan", options)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tokenizer=cubes"], "--tokenizer is 'cubes', expected one of vqvae, vqgan"),
+        (["--autoencoder=cubes"], "--autoencoder is 'cubes', expected one of convolutional"),
+        (["--tokenizer=dvae", "--quantizer=fsq"], "--quantizer is fsq, but --tokenizer dvae takes gumbel"),
+        (["--tokenizer=dvae", "--likelihood=mse"], "--likelihood is mse, but --tokenizer dvae takes logit"),
+        (["--tokenizer=vqgan", "--adversarial-weight=0"], "but --tokenizer vqgan takes more than 0"),
+        (["--tokenizer=vqvae", "--adversarial-weight=1"], "but --tokenizer vqvae takes 0"),
+        (["--tokenizer=vit-vqgan", "--autoencoder=attention"], "--autoencoder is attention, but"),
+        (["--adversarial-weight=1", "--compile"], "compile does not go with an adversarial loss"),
+        (["--adversarial-weight=1"], "images are 8×8, but this discriminator needs 24×24"),
+        (["--perceptual-weight=1", "--perceptual-network=x.pth"], "holds no x.pth"),
+    ],
+)
+def test_one_line_for_what_does_not_go_together(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, f"--output={tmp_path / 'run'}", "--steps=1"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_constraints_of_python_callers() -> None:
+    options = preset_options("vqgan", None, None)
+    options = dataclasses.replace(options, adversarial=PRESETS["vqvae"].options.adversarial)
+    with pytest.raises(InputError, match="--adversarial-weight is 0"):
+        check_preset("vqgan", options)
