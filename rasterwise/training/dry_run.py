@@ -49,36 +49,39 @@ def dry_run(
         accelerator: From ``start_accelerator``.
 
     Returns:
-        The configuration, the trained parameters, the FLOPs of a step (of all processes together) and the memory
-        of one process in MiB: weights, gradients, AdamW's moments, averaged weights, and the activations of the
-        part of a batch that is computed at once. Not included are short-lived tensors within a pass, such as
+        The configuration, the model's trained parameters, the FLOPs of a step (of all processes together) and the
+        memory of one process in MiB: weights, gradients, AdamW's moments, averaged weights, and the activations of
+        the part of a batch that is computed at once. Not included are short-lived tensors within a pass, such as
         the layer that gradient checkpointing is computing again, and, with FSDP, the whole weights that evaluation
-        and saving gather.
+        and saving gather. Adversaries are counted with it.
     """
     world, rank = accelerator.num_processes, accelerator.process_index
     training.check_processes(world)
     shards = world if accelerator.distributed_type == DistributedType.FSDP else 1
-    objective.to(accelerator.device).train()
+    learners = (objective, *objective.adversaries)
+    for one in learners:
+        one.to(accelerator.device).train()
     if training.gradient_checkpointing:
         checkpoint_layers(objective.model)
     batch = next(split.shuffled(training.batch_size, seed=training.seed, rank=rank, world=world))
     batch = batch.to(accelerator.device)
     items = len(batch) // training.accumulate
     costs = extrapolated_costs(objective, batch[:items], accelerator)
-    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    weights = _bytes([*objective.parameters(), *objective.buffers()])
+    trained = [weight for one in learners for weight in one.parameters() if weight.requires_grad]
+    weights = _bytes([tensor for one in learners for tensor in (*one.parameters(), *one.buffers())])
+    averaged = _bytes([*objective.model.parameters(), *objective.model.buffers()])
     memory = {
         "weights": weights / shards,
         "gradients": _bytes(trained) / shards,
         "optimizer": 2 * _bytes(trained) / shards,
-        "averaged_weights": weights / shards if training.ema_decay else 0,
+        "averaged_weights": averaged / shards if training.ema_decay else 0,
         "activations": costs.activation_bytes,
     }
     memory["total"] = sum(memory.values())
     return {
         "configuration": configuration(options),
         "device": device_name(accelerator.device),
-        "parameters": sum(parameter.numel() for parameter in trained),
+        "parameters": sum(weight.numel() for weight in objective.parameters() if weight.requires_grad),
         "flops_a_step": costs.flops * training.accumulate * world,
         "memory_mib": {name: round(value / MIB, 1) for name, value in memory.items()},
     }
@@ -86,7 +89,7 @@ def dry_run(
 
 def extrapolated_costs(objective: Objective, batch: Batch, accelerator: Accelerator) -> Costs:
     """The costs of a batch, extrapolated from those of its first items if it has many."""
-    with torch.no_grad(), accelerator.autocast():
+    with accelerator.autocast():
         # The first batch initialises a codebook or PixelCNN++'s gains, a cost that does not recur.
         objective(batch[: MEASURED_ITEMS[0]])
     if len(batch) <= MEASURED_ITEMS[1]:
@@ -102,7 +105,12 @@ def extrapolated_costs(objective: Objective, batch: Batch, accelerator: Accelera
 
 
 def costs_of(objective: Objective, batch: Batch, accelerator: Accelerator) -> Costs:
-    """The measured costs of a batch."""
+    """The measured costs of a batch. Adversaries compute after the objective, when its activations are freed."""
+    costs = [_costs_of_one(one, batch, accelerator) for one in (objective, *objective.adversaries)]
+    return Costs(sum(one.flops for one in costs), max(one.activation_bytes for one in costs))
+
+
+def _costs_of_one(objective: Objective, batch: Batch, accelerator: Accelerator) -> Costs:
     own = {tensor.untyped_storage().data_ptr() for tensor in (*objective.parameters(), *objective.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is reused
 

@@ -23,10 +23,10 @@ class Linear(Objective):
 
     def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Linear(3, 5, bias=False)
+        self.model = nn.Linear(3, 5, bias=False)  # type: ignore[assignment]
 
     def forward(self, batch: Batch) -> Losses:
-        return Losses(nn.functional.silu(self.linear(batch.values.flatten(1))).mean(), {})
+        return Losses(nn.functional.silu(self.model(batch.values.flatten(1))).mean(), {})
 
 
 def test_costs_by_hand() -> None:
@@ -55,7 +55,7 @@ def test_memory_is_that_of_one_part_and_flops_of_the_whole_step() -> None:
     for accumulate, ema_decay in ((1, 0.9), (4, 0.0)):
         config = TrainingConfig(batch_size=32, accumulate=accumulate, ema_decay=ema_decay, device="cpu")
         objective = Linear()
-        objective.linear = nn.Linear(3, 2**18, bias=False)  # 3 MiB
+        objective.model = nn.Linear(3, 2**18, bias=False)  # type: ignore[assignment]  # 3 MiB
         reports.append(dry_run(config, objective, split, config, start_accelerator(config)))
     whole, parts = reports
     assert whole["parameters"] == 3 * 2**18
