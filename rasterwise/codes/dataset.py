@@ -216,5 +216,7 @@ def open_codes(folder: Path) -> CodeData:
 def read_key(folder: Path) -> CodesKey:
     """What the codes in a folder were made from."""
     content, path = described(folder), folder / CODES_NAME
+    if "kind" in content:
+        raise InputError(f"{folder} holds {content['kind']}, expected codes of images")
     key: CodesKey = from_json(CodesKey, member(content, "key", dict, path), path)
     return key
