@@ -33,7 +33,6 @@ from rasterwise.measure.metrics import histogram_entropy_nats
 from rasterwise.progress import Progress
 from rasterwise.tokenizers.image import ImageTokenizer
 
-
 COLOURS: dict[int | None, Colour] = {1: "grey", 3: "rgb"}
 """Of images, by the channels that a tokenizer takes."""
 
