@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.limits import read_bytes_per_second
 from benchmarks.models import MODELS, SAMPLED, SampledName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
 from benchmarks.sampling import draw_until, steps
@@ -22,7 +23,7 @@ from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.models.pretrained import evaluating
 
 CPU = torch.device("cpu")
-MATRIX_PRODUCTS = {"aten::mm", "aten::addmm", "aten::addmm_"}
+MATRIX_PRODUCTS = {"aten::mm", "aten::addmm", "aten::addmm_", "mkldnn::_linear_pointwise"}
 BATCHED_PRODUCTS = {"aten::bmm", "aten::baddbmm", "aten::baddbmm_"}
 
 
@@ -95,7 +96,7 @@ def measure_anatomy(name: SampledName, options: AnatomyBenchmark) -> Cell:
     kinds: dict[str, float] = {}
     operations = 0
     for event in profiler.key_averages():
-        if not event.key.startswith("aten::"):
+        if not event.key.startswith(("aten::", "mkldnn::", "mkl::")):
             continue
         kinds[kind_of(event.key)] = kinds.get(kind_of(event.key), 0.0) + event.self_cpu_time_total
         operations += event.count
@@ -133,12 +134,6 @@ def draw_seconds(levels: int, batch_size: int) -> float:
             draw(Sampling().probabilities(logits), uniform)
 
     return median([seconds_of(draws, CPU) for _ in range(5)]) / 200
-
-
-def read_bytes_per_second() -> float:
-    """How fast this machine reads memory that no cache holds: a sum over 512 MB, the best of five."""
-    numbers = torch.ones(128 * 1024**2)
-    return numbers.numel() * 4 / min(seconds_of(numbers.sum, CPU) for _ in range(5))
 
 
 def table(cells: Sequence[Cell]) -> str:

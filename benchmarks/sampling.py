@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from benchmarks.limits import LeastTime, measured_peaks, peaks_note
 from benchmarks.models import MODELS, SAMPLED, SampledName, Size
 from benchmarks.reporting import BenchmarkFile, Cell, command_status, markdown_table
 from rasterwise.decoding.cuda_graph import capture_on
@@ -124,6 +125,11 @@ def measure_cell(name: SampledName, batch_size: int, options: SamplingBenchmark)
             repeats.append(seconds)
             measured = ", ".join(f"{what} {value:.3g}" for what, value in seconds.items())
             progress.line(f"  repeat {repeat + 1}/{options.repeats}: {measured}")
+        peaks = measured_peaks(device)
+        least = LeastTime.of(model, batch_size, peaks)
+    measured_figures = figures(
+        repeats, batch_size, model.grid.size, min(options.naive_sites, model.grid.size)
+    )
     return {
         "size": options.size,
         "config": dataclasses.asdict(model.config),
@@ -133,7 +139,10 @@ def measure_cell(name: SampledName, batch_size: int, options: SamplingBenchmark)
         "device": str(device),
         "captured": options.capture and capture_on(model.device) is not None,
         "threads": torch.get_num_threads(),
-        **figures(repeats, batch_size, model.grid.size, min(options.naive_sites, model.grid.size)),
+        **measured_figures,
+        "peaks": dataclasses.asdict(peaks),
+        "least": dataclasses.asdict(least),
+        "share_of_limit": least.seconds / measured_figures["sample_seconds_median"],
         "peak_memory": {
             what: {"before_bytes": peak.before_bytes, "peak_bytes": peak.peak_bytes, "method": peak.method}
             for what, peak in memory.items()
@@ -265,18 +274,30 @@ def tables(cells: Sequence[Cell]) -> str:
         "naive s (extrapolated)",
         "naive ÷ cached",
     ]
-    heads += ["images/s", "sampling's peak MB", "it adds MB", "scoring adds MB"]
+    heads += [
+        "arithmetic s",
+        "reading s",
+        "share of its limit",
+        "images/s",
+        "sampling's peak MB",
+        "it adds MB",
+        "scoring adds MB",
+    ]
     rows = [
         [
             *(cell["label"], cell["batch_size"], cell["score_seconds_median"], cell["sample_seconds_median"]),
             *(cell["sample_over_score"], cell["naive_seconds_extrapolated_from_slice"]),
-            *(cell["naive_extrapolated_over_sample"], cell["sampled_images_per_second"]),
+            *(cell["naive_extrapolated_over_sample"], cell["least"]["arithmetic_seconds"]),
+            *(cell["least"]["reading_seconds"], f"{cell['share_of_limit']:.0%}"),
+            cell["sampled_images_per_second"],
             cell["peak_memory"]["sample"]["peak_bytes"] / 1e6,
             *(added_megabytes(cell, what) for what in ("sample", "score")),
         ]
         for cell in measured
     ]
     parts = [markdown_table(heads, rows)]
+    if measured:
+        parts.append(peaks_note(measured))
     generated = [cell for cell in measured if "generate_dynamic_cache_over_sample" in cell]
     if generated:
         heads = ["model", "B", "sample s"]

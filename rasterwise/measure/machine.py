@@ -13,6 +13,14 @@ from typing import Any
 import psutil
 import torch
 
+INSTRUCTION_SETS = {
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx_ne_convert", "avx10"),
+    *("avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
+    *("asimd", "asimdhp", "bf16", "i8mm", "sve", "sve2"),
+}
+"""Those that the speed of matrix products depends on, by Linux's names."""
+
 
 def device_name(device: torch.device) -> str:
     """What computes, in words: the GPU's name, or how many of the CPU's threads torch uses."""
@@ -29,9 +37,10 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
         **_commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu_model": _cpu_model(),
+        "cpu_family_and_model": [_cpu_info("cpu family"), _cpu_info("model\t")],
+        "cpu_instruction_sets": sorted(_cpu_flags() & INSTRUCTION_SETS),
         "cpu_cores_usable": len(psutil.Process().cpu_affinity() or []) or os.cpu_count(),
         "cpu_capability_in_torch": torch.backends.cpu.get_cpu_capability(),
-        "cpu_bf16_instructions": sorted(_cpu_flags() & {"avx512_bf16", "amx_bf16"}),
         "memory_bytes": psutil.virtual_memory().total,
         "load_average_1_minute": os.getloadavg()[0],
         "system": platform.platform(),

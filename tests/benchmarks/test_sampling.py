@@ -33,6 +33,8 @@ def test_a_cell_says_what_was_measured(name: SampledName) -> None:
     timed = {"score", "sample", "naive_slice"}
     if name == "transformer-prior":
         timed |= {"generate_dynamic_cache", "generate_static_cache"}
+    assert min(cell["peaks"].values()) > 0
+    assert cell["share_of_limit"] == max(cell["least"].values()) / cell["sample_seconds_median"]
     assert len(cell["repeats"]) == 2
     for repeat in cell["repeats"]:
         assert repeat.keys() == {f"{what}_seconds" for what in timed}

@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from rasterwise.measure.machine import device_name, machine_facts
+from rasterwise.measure.machine import INSTRUCTION_SETS, device_name, machine_facts
 
 
 def test_facts_go_into_json() -> None:
@@ -16,6 +16,8 @@ def test_facts_go_into_json() -> None:
     assert facts["torch"] == torch.__version__
     assert facts["memory_bytes"] > 2**28
     assert facts["cpu_cores_usable"] >= 1
+    assert len(facts["cpu_family_and_model"]) == 2
+    assert set(facts["cpu_instruction_sets"]) <= INSTRUCTION_SETS
 
 
 def test_a_cpu_is_named_by_the_threads_that_torch_uses() -> None:
