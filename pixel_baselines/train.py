@@ -39,17 +39,14 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
     accelerator = start_accelerator(options.training)
     if options.codes is not None:
         task = _codes_task(options, open_codes(options.codes), decode)
-        images = None
     else:
-        images = read_images(options.data, accelerator)
-        task = _images_task(options, images, accelerator.device)
+        task = _images_task(options, read_images(options.data, accelerator), accelerator.device)
     model: AutoregressiveModel = task.objective.model  # type: ignore[assignment]
     return run_training(
         dataclasses.replace(options, model=model.config),
         f"{COMMAND}{model.kind}",
         task,
         accelerator,
-        images=images,
     )
 
 

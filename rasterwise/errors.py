@@ -13,6 +13,10 @@ OUT_OF_MEMORY = (
 """What torch, C++ and Python say, mostly in a RuntimeError."""
 
 
+WITHOUT_MEMORY_FOR_A_KERNEL = "could not create a primitive"
+"""All that oneDNN says; of what it does not support, it says more."""
+
+
 class InputError(ValueError):
     """Input that cannot be used: the message names what came, what was expected, and how to mend it.
 
@@ -40,4 +44,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice."""
     if isinstance(error, MemoryError):
         return True
-    return isinstance(error, RuntimeError | OSError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    if not isinstance(error, RuntimeError | OSError):
+        return False
+    said = str(error)
+    return any(words in said for words in OUT_OF_MEMORY) or said.endswith(WITHOUT_MEMORY_FOR_A_KERNEL)

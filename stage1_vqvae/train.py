@@ -50,13 +50,13 @@ def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:
         evaluate=lambda model, accelerator: evaluate_tokenizer(model, data.test, data.shape, accelerator),
         draw=lambda model: reconstruction_image(model, shown),
         card=f"Trained on `{options.data.name}`, images {'×'.join(map(str, data.shape))}.",
+        images=data,
     )
     return run_training(
         dataclasses.replace(options, model=config),
         COMMAND,
         task,
         accelerator,
-        images=data,
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from pipeline.cli import main as rasterwise
 
@@ -44,7 +47,12 @@ class Attempt:
 
 
 def attempt(
-    words: list[str], root: Path, *, kill_after: float | None = None, kill_at: int | None = None
+    words: list[str],
+    root: Path,
+    *,
+    kill_after: float | None = None,
+    kill_at: int | None = None,
+    limits: Mapping[int, int] | None = None,
 ) -> Attempt:
     """Run a command in a forked process.
 
@@ -53,11 +61,13 @@ def attempt(
         root: What it prints, and the list of its operations, go here.
         kill_after: Kill it after so many seconds.
         kill_at: Kill it before its operation of this number on files in ``root``, from 1.
+        limits: Bytes that it may use, by resource; of ``RLIMIT_AS``, beyond what it has from the beginning. Its
+            operations are not listed then.
     """
     log, record, began = root / "log.txt", root / "operations.txt", time.monotonic()
     process = os.fork()
     if process == 0:
-        _in_fork(lambda: rasterwise(words), log, record, root, kill_at)
+        _in_fork(lambda: rasterwise(words), log, record, root, kill_at, limits)
     deadline = began + (LONGEST_S if kill_after is None else kill_after)
     ended = False
     while not ended and time.monotonic() < deadline:
@@ -72,7 +82,14 @@ def attempt(
     return Attempt(status, record.read_text().splitlines() if record.exists() else [], seconds, said)
 
 
-def _in_fork(work: Callable[[], int], log: Path, record: Path, root: Path, kill_at: int | None) -> None:
+def _in_fork(
+    work: Callable[[], int],
+    log: Path,
+    record: Path,
+    root: Path,
+    kill_at: int | None,
+    limits: Mapping[int, int] | None,
+) -> None:
     """Do the work with its output in a file, and end the process with its status, whatever happens."""
     status = 1
     try:
@@ -81,7 +98,11 @@ def _in_fork(work: Callable[[], int], log: Path, record: Path, root: Path, kill_
         )
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        watch(root, recorded, kill_at)
+        if limits is None:
+            watch(root, recorded, kill_at)
+        for limited, size in (limits or {}).items():
+            has = psutil.Process().memory_info().vms if limited == resource.RLIMIT_AS else 0
+            resource.setrlimit(limited, (size + has, size + has))
         status = work()
         sys.stdout.flush()
     except BaseException:

@@ -11,6 +11,7 @@ import argparse
 import importlib
 import json
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -39,6 +40,11 @@ PIXEL = ["--model=gated-pixelcnn", "--width=8", "--depth=2", "--levels=2", "--dy
 CASES = ("vqvae", "prior", "pixel", "encode", "force")
 """Three trainings, an encoding, and a training that takes the place of one that has ended."""
 IMAGES = 200
+LIMITS = {
+    resource.RLIMIT_FSIZE: ("files", "a file would be larger than is allowed here"),
+    resource.RLIMIT_AS: ("memory", "memory did not suffice"),
+}
+"""What may be limited: its name, and how the line begins of a command that it ends."""
 
 
 @dataclass
@@ -51,6 +57,7 @@ class Outcome:
         kills: How often one was killed.
         during_save: Kills that left something half-written.
         before: Kills before an operation, by its kind.
+        limited: How commands within a limit ended: with a line, by a library's signal, or with enough.
         failed: What went wrong: a process that could not start, a file that differs.
     """
 
@@ -59,6 +66,7 @@ class Outcome:
     kills: int = 0
     during_save: int = 0
     before: Counter[str] = field(default_factory=Counter)
+    limited: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
 
 
@@ -150,6 +158,36 @@ class Case:
             self._took(attempt(self.run_again(output), self.root), output)
             self._ended(output, f"{first.operations[-1]}; {second.operations[-1]}")
 
+    def within_limits(self, tries: int) -> None:
+        """Run the command some times with files, and some times with memory, of a limited size, and then without.
+
+        What a limit ends says so in its last line, with status 2. Far too little memory may also end a process in
+        a library, by a signal.
+        """
+        largest = max(path.stat().st_size for path in self.whole.rglob("*"))
+        drawn = [{resource.RLIMIT_FSIZE: self.rng.randint(8192, largest - 1)} for _ in range(tries)]
+        drawn += [{resource.RLIMIT_AS: self.rng.randint(0, 32 << 20)} for _ in range(tries)]
+        for number, limits in enumerate(drawn):
+            output = self.root / f"{self.name}-within-{number}"
+            self._prepared(output)
+            limited = attempt([*self.command, f"--output={output}"], self.root, limits=limits)
+            self._was_limited(limited, *limits)
+            self._took(attempt(self.run_again(output), self.root), output)
+            self._ended(output, str(limits))
+
+    def _was_limited(self, one: Attempt, limit: int) -> None:
+        said = one.log.splitlines()[-1] if one.log else ""
+        name, line = LIMITS[limit]
+        as_expected = (
+            one.status == 2 and said.startswith(f"rasterwise: {line}") and "Traceback" not in one.log
+        )
+        enough = limit == resource.RLIMIT_AS and one.status == 0
+        by_a_library = limit == resource.RLIMIT_AS and one.status < 0
+        kind = "line" if as_expected else "enough" if enough else "signal" if by_a_library else "else"
+        self.outcome.limited[f"{name}: {kind}"] += 1
+        if kind == "else":
+            self.outcome.failed.append(f"{self.name}, limited {name}: {one.status}, {one.log[-2000:]}")
+
     def _took(self, one: Attempt, output: Path) -> None:
         if one.status not in (0, -signal.SIGKILL):
             self.outcome.failed.append(f"{output.name}: {one.log[-2000:]}")
@@ -218,6 +256,7 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=3, help="SIGKILLs in each of them, if it lasts so long")
     parser.add_argument("--points", type=int, help="operations before which a run is killed; 0: all")
+    parser.add_argument("--limits", type=int, default=0, help="runs within limits of files, and of memory")
     parser.add_argument("--steps", type=int, default=3, help="of each training")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -228,6 +267,7 @@ def main() -> None:
         case.at_random_moments(options.runs, options.kills)
         if options.points is not None:
             case.before_operations(options.points)
+        case.within_limits(options.limits)
         outcomes[name] = vars(case.outcome)
     print(json.dumps(outcomes))
 

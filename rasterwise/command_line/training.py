@@ -30,18 +30,15 @@ def run_training(
     command: str,
     task: TrainingTask,
     accelerator: Accelerator,
-    *,
-    images: ImageData | None = None,
 ) -> dict[str, Any]:
     """Train a task in the output folder, resume the run that is there, or measure what it would cost.
 
     Args:
         options: The command's options, with everything that follows from the data filled in.
         command: The name of its runs in run.json.
-        task: What is trained.
+        task: What is trained. Its images, if any, must not lie in the output folder, nor the other way round, and a
+            run that is resumed must have had the same.
         accelerator: From ``start_accelerator``.
-        images: The images that it is trained on, if any. The report counts them, the output must not lie in their
-            folder, and a run that is resumed must have had the same.
 
     Returns:
         The report of the training, of the run if it had ended before, or of the dry run.
@@ -53,7 +50,7 @@ def run_training(
     if options.dry_run:
         return dry_run(options, task.objective, task.split, options.training, accelerator)
     main = accelerator.is_main_process
-    origin = None if images is None else images.origin
+    origin = None if task.images is None else task.images.origin
     with RunFolder.claim(
         options.output, command, options, data=origin, force=options.force, main=main
     ) as run:
@@ -61,8 +58,11 @@ def run_training(
         if run.report:
             return {"output": str(run.path), **run.report}
         report = train(task, options.training, run, accelerator)
-    counts = {} if images is None else image_counts(images, accelerator)
-    reported = {"output": str(run.path), **dataclasses.asdict(report), **counts}
+    reported = {
+        "output": str(run.path),
+        **dataclasses.asdict(report),
+        **image_counts(task.images, accelerator),
+    }
     if report.stopped:
         raise UnfinishedError(reported, SIGNALLED + (report.stop_signal or 0))
     return reported

@@ -30,7 +30,7 @@ from rasterwise.data.sources.rows import HoldOut, Rows
 from rasterwise.data.sources.state import Contents, Origin
 from rasterwise.data.splits import Split
 from rasterwise.data.streaming import StreamedSplit
-from rasterwise.data.workers import worker_count
+from rasterwise.data.workers import BrokenImages, worker_count
 from rasterwise.errors import InputError
 from rasterwise.images import GREY_MODES, Colour
 from rasterwise.processes import is_main_process
@@ -114,9 +114,14 @@ def open_images(
     return ImageData(parts[0], parts[1], preparation.shape, classes.names, columns, found, origin, captions)
 
 
+def broken_by_split(data: ImageData | None) -> dict[str, BrokenImages]:
+    """The broken images that this process has found and left out."""
+    return {} if data is None else {"train": data.train.broken, "test": data.test.broken}
+
+
 def broken_images(data: ImageData, accelerator: Accelerator) -> int:
     """How many broken images have been left out, by any process; all processes call this."""
-    found = [(name, number) for name in ("train", "test") for number in getattr(data, name).broken]
+    found = [(name, index) for name, broken in broken_by_split(data).items() for index in broken]
     if accelerator.num_processes == 1:
         return len(found)
     from accelerate.utils import gather_object
@@ -124,12 +129,14 @@ def broken_images(data: ImageData, accelerator: Accelerator) -> int:
     return len({tuple(one) for one in gather_object(found)})
 
 
-def image_counts(data: ImageData, accelerator: Accelerator) -> dict[str, int]:
+def image_counts(data: ImageData | None, accelerator: Accelerator) -> dict[str, int]:
     """How many images were found, how many of them can be read, and how many are broken, if any; for a report.
 
     Of images that are read as they are needed, those that no process has come upon count as read. All processes
     call this.
     """
+    if data is None:
+        return {}
     broken = broken_images(data, accelerator)
     counts = {"images_found": data.found, "images_read": data.found - broken}
     return {**counts, **({"broken_images": broken} if broken else {})}

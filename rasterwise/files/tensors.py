@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import re
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -18,9 +18,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:
-        if "No space left" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
-        raise
+        raise _system_error(error, path) or error from None
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -32,4 +30,10 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}), expected a safetensors file") from None
     except SafetensorError as error:
-        raise InputError(f"{path} is damaged or cut short ({error})") from None
+        raise _system_error(error, path) or InputError(f"{path} is damaged or cut short ({error})") from None
+
+
+def _system_error(error: SafetensorError, path: Path) -> OSError | None:
+    """The system's error that one of safetensors tells of, such as ``... (os error 28)``."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1])), str(path)) if found else None

@@ -64,7 +64,9 @@ def copied_folder(source: Path, folder: Path) -> None:
     """Copy a folder, so that the copy is whole or absent. A copy that exists already is left as it is."""
     if not folder.exists():
         with new_folder(folder) as pending:
-            shutil.copytree(source, pending, dirs_exist_ok=True)
+            for path in sorted(source.rglob("*")):  # shutil.copytree wraps a full disk in an error of its own
+                copy = pending / path.relative_to(source)
+                copy.mkdir() if path.is_dir() else shutil.copyfile(path, copy)
 
 
 def remove_folder(folder: Path) -> None:

@@ -63,6 +63,7 @@ def images_task(
         draw=lambda model: sample_image(model, tokenizer.decode),
         card=f"Trained on images as grids of symbols, {model.grid}.",
         save_tokenizer=tokenizer.save_pretrained,
+        images=images,
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from rasterwise.errors import InputError
@@ -30,6 +32,8 @@ from rasterwise.training.fsdp import sharded_like, whole
 STATE_NAME = "state.safetensors"
 STEP_NAME = "step.json"
 CONTENT = {STATE_NAME, STEP_NAME}
+FOUND_BEFORE = "found before the run was resumed"
+"""Of a broken image."""
 STEP_FOLDER = re.compile(r"step-\d{8,}")
 
 
@@ -77,6 +81,7 @@ class Checkpoints:
         optimizers: By name; their states are saved by the index of each parameter.
         accelerator: All processes save and load; each one's random state is kept.
         keep_last: How many are kept, besides the best.
+        broken: The broken images that were left out so far, by split and index, which a resumed run still counts.
     """
 
     def __init__(
@@ -86,9 +91,10 @@ class Checkpoints:
         optimizers: dict[str, torch.optim.Optimizer],
         accelerator: Accelerator,
         keep_last: int = 2,
+        broken: Mapping[str, dict[int, str]] = MappingProxyType({}),
     ) -> None:
         self.folder, self.modules, self.optimizers = folder, modules, optimizers
-        self.accelerator, self.keep_last = accelerator, keep_last
+        self.accelerator, self.keep_last, self.broken = accelerator, keep_last, broken
 
     def save(self, step: int, best: Best | None) -> None:
         """Save the run's state, whole or not at all, and delete what is not kept; all processes call this.
@@ -105,6 +111,7 @@ class Checkpoints:
             value = whole(value)
             if self.accelerator.is_main_process:  # off the device at once: whole, all of it may not fit there
                 tensors[name] = value.cpu()
+        broken = {name: _of_all_processes(found, self.accelerator) for name, found in self.broken.items()}
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
@@ -113,6 +120,7 @@ class Checkpoints:
             "best": asdict(best) if best else None,
             **{f"{name}_groups": _without_rates(state["param_groups"]) for name, state in states.items()},
             "scaler": scaler.state_dict() if scaler else None,
+            "broken": broken,
         }
         with new_folder(self.folder / f"step-{step:08d}") as pending:
             save_tensors(tensors, pending / STATE_NAME)
@@ -184,6 +192,8 @@ class Checkpoints:
             report(
                 f"the run had {len(states)} processes and now has {processes}: its random draws will differ"
             )
+        for name, found in self.broken.items():
+            found.update((index, FOUND_BEFORE) for index in content.get("broken", {}).get(name, ()))
         return Start(int(content["step"]), Best(**content["best"]) if content["best"] else None)
 
     def _thin_out(self, step: int, best: Best | None) -> None:
@@ -194,6 +204,13 @@ class Checkpoints:
             kept.add(best.step)
         for saved in steps.keys() - kept:
             remove_folder(steps[saved])
+
+
+def _of_all_processes(found: dict[int, str], accelerator: Accelerator) -> list[int]:
+    """The indices that any process has found."""
+    if accelerator.num_processes == 1:
+        return sorted(found)
+    return sorted(set(gather_object(list(found))))
 
 
 def _without_rates(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

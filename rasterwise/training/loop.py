@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from accelerate import Accelerator
 
+from rasterwise.data.dataset import broken_by_split, image_counts
 from rasterwise.errors import InputError
 from rasterwise.models.pretrained import Pretrained
 from rasterwise.progress import Progress
@@ -52,6 +53,7 @@ def train(
             train_step.optimizers,
             accelerator,
             keep_last=config.keep_last,
+            broken=broken_by_split(task.images),
         )
         start = checkpoints.load(progress.line)
         step, stopping = start.step, 0
@@ -73,7 +75,7 @@ def train(
         report = monitor.report(step, stopping)
     run.close()
     if not report.stopped:
-        run.finish(asdict(report))
+        run.finish({**asdict(report), **image_counts(task.images, accelerator)})
     return report
 
 

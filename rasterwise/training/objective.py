@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
+from rasterwise.data.dataset import ImageData
 from rasterwise.data.splits import Batch, Split
 from rasterwise.models.pretrained import Pretrained
 
@@ -75,6 +76,7 @@ class TrainingTask:
         card: Text for the model card.
         save_tokenizer: Writes the tokenizer of the model's symbols into a folder, with which the run becomes a
             pipeline; None where the model needs none.
+        images: The images that it is trained on, if any: reports count them.
     """
 
     objective: Objective
@@ -83,3 +85,4 @@ class TrainingTask:
     draw: Draw | None = None
     card: str = ""
     save_tokenizer: Callable[[Path], object] | None = None
+    images: ImageData | None = None

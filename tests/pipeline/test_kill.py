@@ -28,10 +28,11 @@ def outcomes(folder: Path, *words: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_killed_commands_leave_what_one_that_was_not_killed_leaves(tmp_path: Path) -> None:
-    """Each case by SIGKILL, once at random moments and before three operations on files: every file is the same."""
-    for case, outcome in outcomes(tmp_path, "--runs=1", "--kills=2", "--points=3").items():
-        assert outcome["runs"] == 4, case
-        assert outcome["kills"] >= 3, case
+    """Each case once at random moments, before two operations on files, and within limits: every file is the same."""
+    for case, outcome in outcomes(tmp_path, "--runs=1", "--kills=2", "--points=2", "--limits=1").items():
+        assert outcome["runs"] == 5, case
+        assert outcome["kills"] >= 2, case
+        assert outcome["limited"]["files: line"] == 1, case
 
 
 @pytest.mark.long
@@ -40,6 +41,14 @@ def test_many_killed_commands_at_random_moments(tmp_path: Path) -> None:
     for case, outcome in outcomes(tmp_path, "--runs=40", "--seed=40").items():
         assert outcome["kills"] >= 40, case
         assert outcome["during_save"], case
+
+
+@pytest.mark.long
+def test_commands_within_limits_of_files_and_memory(tmp_path: Path) -> None:
+    """Each says in one line what it lacked, and goes on where there is enough."""
+    for case, outcome in outcomes(tmp_path, "--limits=20").items():
+        assert outcome["limited"]["files: line"] == 20, case
+        assert outcome["limited"]["memory: line"], case
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -212,3 +213,34 @@ def test_the_objective_compiles_as_one_graph(model: str) -> None:
         torch.manual_seed(1)
         losses.append(step(batch).total)
     torch.testing.assert_close(*losses)
+
+
+def test_a_resumed_run_counts_broken_images_as_one_that_was_not_stopped(
+    folders: Folders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are found as they are read: by the part before the checkpoint, and not again by the one that goes on."""
+    images, run, part = (
+        folders.images("some", 30, size=(4, 4), mode="L"),
+        folders.root / "run",
+        folders.root / "part",
+    )
+    for number in (3, 11, 17, 23, 29):
+        sorted(images.iterdir())[number].write_bytes(b"no image")
+    flags = [
+        f"--dataset={images}",
+        "--streaming",
+        "--skip-broken",
+        "--workers=0",
+        "--levels=2",
+        "--save-every=1",
+    ]
+    whole = trained(capsys, "gated-pixelcnn", run, *flags)
+    assert whole["broken_images"] > 2  # type: ignore[operator]
+    shutil.copytree(run, part)
+    (part / "report.json").unlink()
+    shutil.rmtree(part / "checkpoints" / "step-00000003")
+    assert rasterwise(["train", "pixel", f"--resume={part}", "--json"]) == 0
+    resumed = json.loads(capsys.readouterr().out)
+    counted = ("images_found", "images_read", "broken_images")
+    assert [resumed[name] for name in counted] == [whole[name] for name in counted]
+    assert json.loads((part / "report.json").read_text())["broken_images"] == whole["broken_images"]

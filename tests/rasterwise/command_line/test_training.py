@@ -71,7 +71,7 @@ def test_images_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     test = SimpleNamespace(broken={})
     images: Any = SimpleNamespace(train=split, test=test, found=12, origin=Origin("digits"))
     options = TrainingOptions(output=tmp_path / "run", training=CONFIG)
-    report = run_training(options, "train", task(), start_accelerator(CONFIG), images=images)
+    report = run_training(options, "train", replace(task(), images=images), start_accelerator(CONFIG))
     assert (report["images_found"], report["images_read"], report["broken_images"]) == (12, 10, 2)
 
 

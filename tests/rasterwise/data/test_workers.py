@@ -20,6 +20,7 @@ class Items:
         return 64
 
     def fetch(self, indices, *, replace):
+        FETCHING
         return Fetched(Batch(torch.zeros(len(indices), 3, SIZE, SIZE, dtype=torch.uint8)), {})
 
 def work():
@@ -35,9 +36,11 @@ sys.exit(report_of(work, as_json=True))
 SECONDS = 120
 
 
-def ended(fault: str, size: int = 8, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def ended(
+    fault: str, size: int = 8, before: tuple[str, ...] = (), fetching: str = "pass"
+) -> subprocess.CompletedProcess[str]:
     """A process with two workers, after a fault; it has long to end, and none of its tests waits for so long."""
-    code = CODE.replace("FAULT", fault).replace("SIZE", str(size))
+    code = CODE.replace("FAULT", fault).replace("FETCHING", fetching).replace("SIZE", str(size))
     return subprocess.run(
         [*before, sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS
     )
@@ -62,6 +65,12 @@ def test_a_worker_that_is_killed_ends_in_a_line() -> None:
     assert "a process that reads data has died" in done.stderr
     assert "--workers 0" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_little_memory_in_a_worker_ends_in_a_line() -> None:
+    done = ended("pass", fetching="if 63 in indices: bytearray(1 << 60)")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("rasterwise: memory did not suffice (MemoryError)")
 
 
 def test_little_shared_memory_ends_in_a_line(tmp_path: Path) -> None:

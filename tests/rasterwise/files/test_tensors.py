@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,10 @@ def test_tensors(tmp_path: Path) -> None:
         load_tensors(tmp_path / "absent.safetensors")
     with pytest.raises(InputError, match="cannot be read"):
         load_tensors(tmp_path)
+
+
+def test_errors_of_the_system(tmp_path: Path) -> None:
+    """safetensors' own error becomes the system's, with its number: here there is nowhere to write."""
+    with pytest.raises(FileNotFoundError) as raised:
+        save_tensors({"a": torch.zeros(3)}, tmp_path / "absent" / "model.safetensors")
+    assert raised.value.errno == errno.ENOENT
