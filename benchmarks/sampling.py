@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.limits import LeastTime, measured_peaks, peaks_note
 from benchmarks.models import MODELS, SAMPLED, SampledName, Size
@@ -165,8 +165,9 @@ def works(
         ),
     }
     if isinstance(model, TransformerPrior):
+        llama = as_llama(model)
         for what, cache in GENERATE.items():
-            work[what] = partial(generate, model, batch_size, cache)
+            work[what] = partial(generate, model, batch_size, cache, llama=llama)
     if naive_sites:
         work["naive_slice"] = lambda: draw_until(steps(model, batch_size, naive=True), naive_sites)
     return work
@@ -208,8 +209,43 @@ def draw_until(steps: Iterator[int], symbols: int) -> int:
     return next(count for count in steps if count >= symbols)
 
 
+def as_llama(prior: TransformerPrior) -> Any:
+    """A prior's own weights and positions in transformers' Llama, in evaluation mode."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    config, options, weights = prior.config, prior.llama.options, prior.llama.state_dict()
+    llama = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=prior.grid.levels,
+            hidden_size=config.width,
+            intermediate_size=options.inner_width,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.heads,
+            max_position_embeddings=prior.grid.size,
+            # The vocabulary is codes alone: none of them starts, ends or pads a sequence.
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=None,
+            tie_word_embeddings=False,
+        )
+    )
+    for name, module in list(llama.named_modules()):
+        if isinstance(module, LlamaRMSNorm):  # whose float32 would round float64
+            llama.set_submodule(name, nn.RMSNorm(module.weight.shape, eps=module.variance_epsilon))
+    llama.model.rotary_emb = prior.rotary
+    llama.to(prior.device, prior.llama.lm_head.weight.dtype).load_state_dict(weights)
+    return llama.eval()
+
+
 def generate(
-    prior: TransformerPrior, batch_size: int, cache: CacheKind, symbols: int = 0, *, greedy: bool = False
+    prior: TransformerPrior,
+    batch_size: int,
+    cache: CacheKind,
+    symbols: int = 0,
+    *,
+    greedy: bool = False,
+    llama: Any = None,
 ) -> Tensor:
     """Draw with transformers' ``generate`` on the prior's own weights, from the same distribution.
 
@@ -219,6 +255,7 @@ def generate(
         cache: Which of transformers' caches.
         symbols: How many of a grid's symbols; 0 for all.
         greedy: Take the likeliest symbol in place of a draw.
+        llama: ``as_llama(prior)``, if it is there already.
 
     Returns:
         int64 ``(B, symbols)`` in raster order.
@@ -226,8 +263,7 @@ def generate(
     start = prior.start(prior.class_index(None, batch_size))[:, None]
     # Left to itself, generate draws among the 50 likeliest alone.
     drawn: dict[str, Any] = {} if greedy else {"top_k": 0, "top_p": 1.0, "temperature": 1.0}
-    llama: Any = prior.llama
-    sequence: Tensor = llama.generate(
+    sequence: Tensor = (llama or as_llama(prior)).generate(
         inputs_embeds=start,
         max_new_tokens=symbols or prior.grid.size,
         do_sample=not greedy,

@@ -127,7 +127,7 @@ SHARDED = {
     "ACCELERATE_USE_FSDP": "true",
     "FSDP_VERSION": "2",
     "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-    "FSDP_TRANSFORMER_CLS_TO_WRAP": "LlamaDecoderLayer",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "TransformerBlock",
 }
 """What ``accelerate launch`` makes of an FSDP configuration."""
 

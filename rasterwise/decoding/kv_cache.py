@@ -27,12 +27,13 @@ class AttentionCache(ABC):
         """The current positions' rows of a table ``(N, ...)``; where one row serves all images, it alone."""
 
     @abstractmethod
-    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+    def attend(self, layer: int, qkv: Tensor, bias: Tensor | None = None) -> Tensor:
         """Keep the current positions' keys and values, and mix the values by each query's softmax.
 
         Args:
             layer: Which.
             qkv: Query, scaled, key and value, ``(R, 3, h)``, R being images times positions times heads.
+            bias: Added to the scores, broadcast to ``(R, 1, N)``: −inf where a query does not attend.
 
         Returns:
             The mix ``(R, 1, h)``, good until the next call.
@@ -47,11 +48,12 @@ class KVCache(AttentionCache):
 
     Args:
         memory: Of keys and values, ``(depth, 2, R, N, h)`` for R rows (images times heads), N positions and h
-            features a head. It holds nothing yet.
+            features a head. It holds nothing yet but the keys and values of a prefix.
+        filled: Positions of the prefix. The first position to become the current one comes after them.
     """
 
-    def __init__(self, memory: Tensor) -> None:
-        self.memory = memory
+    def __init__(self, memory: Tensor, filled: int = 0) -> None:
+        self.memory, self.filled = memory, filled
         self.keys, self.values = memory[:, 0].transpose(2, 3), memory[:, 1]
         self.entries = memory.unbind(3)  # each (depth, 2, R, h)
         _, _, self.rows, self.positions, _ = memory.shape
@@ -66,10 +68,17 @@ class KVCache(AttentionCache):
     def row_of(self, table: Tensor) -> Tensor:
         return table[self.position]
 
-    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+    def attend(self, layer: int, qkv: Tensor, bias: Tensor | None = None) -> Tensor:
         self.new_entries[layer].copy_(qkv[:, 1:].transpose(0, 1))
-        torch.bmm(qkv[:, :1], self.filled_keys[layer], out=self.scores)
+        if bias is None:
+            torch.bmm(qkv[:, :1], self.filled_keys[layer], out=self.scores)
+        else:
+            torch.baddbmm(self._of_open(bias), qkv[:, :1], self.filled_keys[layer], out=self.scores)
         return self._mix(layer)
+
+    def _of_open(self, bias: Tensor) -> Tensor:
+        """A bias of all positions for those that are laid out."""
+        return bias[..., : self.scores.shape[2]]
 
     def _mix(self, layer: int) -> Tensor:
         torch.softmax(self.scores, -1, out=self.attention)
@@ -92,16 +101,19 @@ class BucketedKVCache(KVCache):
 
     Args:
         memory: As above.
+        filled: As above.
     """
 
-    def __init__(self, memory: Tensor) -> None:
-        super().__init__(memory.zero_())  # what is not yet written counts, 0 times
+    def __init__(self, memory: Tensor, filled: int = 0) -> None:
+        super().__init__(memory, filled)
+        memory[:, :, :, filled:].zero_()  # what is not yet written counts, 0 times
         self.layers = memory.unbind(0)
-        self.current = torch.full((1,), -1, device=memory.device)
+        self.current = torch.full((1,), filled - 1, device=memory.device)
         self.mask = memory.new_full((self.positions,), -torch.inf)
+        self.mask[:filled] = 0
+        starts = range(filled - filled % BUCKET, self.positions, BUCKET)
         self.regions = [
-            CaptureRegion(1, min(BUCKET, self.positions - start))
-            for start in range(0, self.positions, BUCKET)
+            CaptureRegion(1, min(start + BUCKET, self.positions) - max(start, filled)) for start in starts
         ]
 
     def go_to(self, start: int, count: int = 1) -> None:
@@ -112,8 +124,8 @@ class BucketedKVCache(KVCache):
     def row_of(self, table: Tensor) -> Tensor:
         return table.index_select(0, self.current)
 
-    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+    def attend(self, layer: int, qkv: Tensor, bias: Tensor | None = None) -> Tensor:
         self.layers[layer].index_copy_(2, self.current, qkv[:, 1:].transpose(0, 1)[:, :, None])
-        mask = self.mask[: self.scores.shape[2]]
+        mask = self._of_open(self.mask if bias is None else self.mask + bias)
         torch.baddbmm(mask, qkv[:, :1], self.filled_keys[layer], out=self.scores)
         return self._mix(layer)

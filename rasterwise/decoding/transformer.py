@@ -20,8 +20,8 @@ class TransformerDecoder(Decoder):
     Args:
         grid: The grid that is decoded.
         batch_size: B.
-        cache: Of all layers, empty.
-        stream: ``(B, D)``: what enters the layers at the first position; its own copy.
+        cache: Of all layers, for the positions of a prefix, which it holds, and those of the grid.
+        stream: ``(B, D)``: what enters the layers at the grid's first position; its own copy.
         symbol_vectors: ``(K, D)``: what a symbol enters the layers as, at the position after its own.
         head: From ``_pass_layers`` to the logits.
     """
@@ -38,12 +38,13 @@ class TransformerDecoder(Decoder):
     ) -> None:
         super().__init__(grid, batch_size, raster_order(grid, stream.device))
         self.cache: AttentionCache = cache
+        self.prefix = cache.filled
         self.stream = stream
         self.symbol_vectors = symbol_vectors
         self.head = head
 
     def capture_regions(self) -> list[CaptureRegion]:
-        self.cache = bucketed = BucketedKVCache(self.cache.memory)
+        self.cache = bucketed = BucketedKVCache(self.cache.memory, self.prefix)
         return bucketed.regions
 
     def pass_positions(self, stream: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class TransformerDecoder(Decoder):
         return self.head(self._pass_layers(stream))
 
     def _logits(self) -> Tensor:
-        self.cache.go_to(self.index)
+        self.cache.go_to(self.prefix + self.index)
         return self.pass_positions(self.stream)[:, None]
 
     def _advance(self, symbols: Tensor) -> None:

@@ -47,7 +47,8 @@ class WindowKVCache(AttentionCache):
         rows = table[self.start : self.stop]
         return rows.expand(self.memory.shape[2], *rows.shape).flatten(0, 1)
 
-    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+    def attend(self, layer: int, qkv: Tensor, bias: Tensor | None = None) -> Tensor:
+        assert bias is None, "a window is of positions that attend to all before them"
         _, _, batch_size, heads, _, width = self.memory.shape
         by_position = qkv.view(batch_size, self.stop - self.start, heads, 3, width)
         query, *entry = by_position.permute(3, 0, 2, 1, 4)

@@ -1,33 +1,29 @@
-"""Cached decoding of the transformer prior."""
+"""Cached decoding of the transformer that all priors are built of."""
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from rasterwise.decoding.kv_cache import KVCache
-from rasterwise.decoding.packed_linear import PackedLinear
 from rasterwise.decoding.transformer import TransformerDecoder
 from rasterwise.symbols.condition import Condition
+from rasterwise.symbols.grid import Grid
+from stage2_prior.transformer.blocks import NORM_EPS, Transformer
+from stage2_prior.transformer.cached_weights import (
+    CrossWeights,
+    after_norm,
+    layer_weights,
+    rms_normalised,
+    rotations,
+)
 from stage2_prior.transformer.network import TransformerPriorNetwork
 
 
-class Layer(NamedTuple):
-    """A layer's matrices, with all that multiplies them folded in."""
-
-    qkv: PackedLinear
-    attention_out: PackedLinear
-    gate: PackedLinear
-    up: PackedLinear
-    mlp_out: PackedLinear
-
-
-class LlamaDecoder(TransformerDecoder):
-    """Decodes a Llama.
+class BlockDecoder(TransformerDecoder):
+    """Decodes a ``Transformer``, whatever the options of its blocks. A subclass says how positions are rotated.
 
     The weights are copied, in the layout that decoding reads, when the decoder is made: training the model
     afterwards does not change it. All memory that decoding fills is allocated then, too.
@@ -41,44 +37,88 @@ class LlamaDecoder(TransformerDecoder):
     ``scaled_dot_product_attention`` where time counts, at many images and positions; it is faster at batch 1.
 
     Args:
-        model: In evaluation mode.
-        batch_size: How many grids are decoded at once.
-        condition: B conditions, or None.
+        transformer: Of a model in evaluation mode.
+        grid: The grid that is decoded.
+        stream: ``(B, D)``, what enters the layers at the first position that is decoded; its own copy.
+        symbols: Which symbols of the transformer's vocabulary the grid's are.
+        prefix: Positions before the first one that is decoded; the subclass fills the cache with them.
+        context: ``(B, S, D)``, for blocks that attend to one.
+        context_mask: bool ``(B, S)``, True where there is something to attend to.
     """
 
-    @torch.no_grad()
-    def __init__(self, model: TransformerPriorNetwork, batch_size: int, condition: Condition | None) -> None:
-        llama, config = model.llama.model, model.llama.config
-        heads, width, dtype = config.num_attention_heads, config.hidden_size, model.start.weight.dtype
-        self.heads, self.head_width = heads, width // heads
+    def __init__(
+        self,
+        transformer: Transformer,
+        grid: Grid,
+        stream: Tensor,
+        *,
+        symbols: slice = slice(None),
+        prefix: int = 0,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
+    ) -> None:
+        layers, options, batch_size = transformer.model, transformer.options, len(stream)
+        self.heads, self.head_width = options.heads, options.width // options.heads
         memory = torch.empty(
-            len(llama.layers), 2, batch_size * heads, model.grid.size, self.head_width,
-            dtype=dtype, device=model.device,
+            len(layers.layers), 2, batch_size * self.heads, prefix + grid.size, self.head_width,
+            dtype=stream.dtype, device=stream.device,
         )  # fmt: skip
         super().__init__(
-            model.grid,
+            grid,
             batch_size,
-            cache=KVCache(memory),
-            stream=model.start(model.class_index(condition, batch_size)),
-            symbol_vectors=llama.embed_tokens.weight.clone(),
-            head=_after_norm(model.llama.lm_head.weight, llama.norm.weight, batch_size),
+            cache=KVCache(memory, prefix),
+            stream=stream,
+            symbol_vectors=layers.embed_tokens.weight[symbols].clone(),
+            head=after_norm(transformer.lm_head.weight[symbols], layers.norm.weight, batch_size),
         )
-        self.layers = [_packed(layer, batch_size) for layer in llama.layers]
-        self.rotations = _rotations(llama.rotary_emb.angles, dtype).to(model.device)
+        self.layers = [layer_weights(block, batch_size, context) for block in layers.blocks]
+        self.context_bias = _bias_of(context_mask, self.heads, stream.dtype)
         # Half precisions have no complex numbers of their own: theirs are rotated in float32.
-        self.rotated_dtype = torch.promote_types(dtype, torch.float32)
-        self.floor = torch.full((1, 1, 1), config.rms_norm_eps, dtype=dtype, device=model.device)
+        self.rotated_dtype = torch.promote_types(stream.dtype, torch.float32)
+        self.floor = torch.full((1, 1, 1), NORM_EPS, dtype=stream.dtype, device=stream.device)
+
+    @abstractmethod
+    def _rotation(self) -> Tensor:
+        """By what the current positions are rotated, of ``rotations``: ``(1 or M, 3 · h / 2)``, or a row of it."""
+
+    def _biases(self) -> list[Tensor] | None:
+        """What is added to the scores of the current position, for each layer; None for nothing."""
+        return None
 
     def _pass_layers(self, stream: Tensor) -> Tensor:
-        rotation, width = self.cache.row_of(self.rotations), stream.shape[1]
+        rotation, biases, width = self._rotation(), self._biases(), stream.shape[1]
         for index, layer in enumerate(self.layers):
-            qkv = layer.qkv(self._normalised(stream)).view(-1, 3, self.head_width)
-            mixed = self.cache.attend(index, self._rotated(qkv, rotation)).view(-1, width)
-            stream = layer.attention_out.added(mixed, stream)
-            normed = self._normalised(stream)
-            hidden = layer.up.multiplied(normed, layer.gate.silu(normed))
-            stream = layer.mlp_out.added(hidden, stream)
+            pre = layer.attention_gain is None
+            qkv = layer.qkv(self._normalised(stream) if pre else stream).view(-1, 3, self.head_width)
+            if layer.qk_norm is not None:
+                qkv = torch.cat([layer.qk_norm(qkv[:, :2]), qkv[:, 2:]], 1)
+            bias = None if biases is None else biases[index]
+            mixed = self.cache.attend(index, self._rotated(qkv, rotation), bias).view(-1, width)
+            if layer.attention_gain is None:
+                stream = layer.attention_out.added(mixed, stream)
+            else:
+                stream = stream + rms_normalised(layer.attention_out(mixed), layer.attention_gain)
+            if layer.cross is not None:
+                stream = self._with_context(stream, layer.cross)
+            entering = self._normalised(stream) if pre else stream
+            hidden = layer.up.multiplied(entering, layer.gate.silu(entering))
+            if layer.mlp_gain is None:
+                stream = layer.mlp_out.added(hidden, stream)
+            else:
+                stream = stream + rms_normalised(layer.mlp_out(hidden), layer.mlp_gain)
         return self._normalised(stream)
+
+    def _with_context(self, stream: Tensor, cross: CrossWeights) -> Tensor:
+        """The stream ``(B, D)``, and what attention to the context adds to it."""
+        query = cross.query(self._normalised(stream) if cross.gain is None else stream)
+        query = query.view(-1, 1, self.head_width)
+        scores = torch.bmm(query if cross.norm is None else cross.norm(query), cross.keys)
+        if self.context_bias is not None:
+            scores += self.context_bias
+        mixed = torch.bmm(scores.softmax(-1), cross.values).view_as(stream)
+        if cross.gain is None:
+            return cross.out.added(mixed, stream)
+        return stream + rms_normalised(cross.out(mixed), cross.gain)
 
     def _rotated(self, qkv: Tensor, rotation: Tensor) -> Tensor:
         """Rotary positions: each pair of a query or a key is a complex number, times e^(i · angle)."""
@@ -94,40 +134,28 @@ class LlamaDecoder(TransformerDecoder):
         return stream * mean_square.rsqrt_()[:, :, 0]
 
 
-def _after_norm(weight: Tensor, gain: Tensor, rows: int) -> PackedLinear:
-    """A matrix ``(outputs, inputs)`` that follows a normalisation, for what ``_normalised`` gives."""
-    return PackedLinear(weight * gain, rows=rows)
+class PriorDecoder(BlockDecoder):
+    """Decodes a transformer prior.
 
-
-def _rotations(angles: Tensor, dtype: torch.dtype) -> Tensor:
-    """What each pair of a head's query, key and value is multiplied with, complex ``(N, 3 · head width / 2)``.
-
-    Values are not rotated: theirs is 1, which costs less than to leave them out of the product.
+    Args:
+        model: In evaluation mode.
+        batch_size: How many grids are decoded at once.
+        condition: B conditions, or None.
     """
-    of_pairs = torch.polar(torch.ones_like(angles), angles)[:, : angles.shape[1] // 2]
-    rotations = torch.cat([of_pairs, of_pairs, torch.ones_like(of_pairs)], 1)
-    return rotations.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+
+    @torch.no_grad()
+    def __init__(self, model: TransformerPriorNetwork, batch_size: int, condition: Condition | None) -> None:
+        stream = model.start(model.class_index(condition, batch_size))
+        super().__init__(model.llama, model.grid, stream)
+        self.rotations = rotations(model.rotary.pair_angles, stream.dtype).to(model.device)
+
+    def _rotation(self) -> Tensor:
+        return self.cache.row_of(self.rotations)
 
 
-def _packed(layer: LlamaDecoderLayer, rows: int) -> Layer:
-    attention, mlp = layer.self_attn, layer.mlp
-    head_width = attention.head_dim
-
-    def by_head(weight: Tensor) -> Tensor:
-        return weight.unflatten(0, (-1, head_width))
-
-    def paired(weight: Tensor) -> Tensor:
-        """Llama rotates the i-th of a head's rows with the i-th of its second half: put the two side by side."""
-        return by_head(weight).unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
-
-    query = paired(attention.q_proj.weight / math.sqrt(head_width))
-    # (heads, 3, head width, D), so that a head's query, key and value lie together
-    qkv = torch.stack([query, paired(attention.k_proj.weight), by_head(attention.v_proj.weight)], 1)
-    gain = layer.post_attention_layernorm.weight
-    return Layer(
-        _after_norm(qkv.flatten(0, 2), layer.input_layernorm.weight, rows),
-        PackedLinear(attention.o_proj.weight, rows=rows),
-        _after_norm(mlp.gate_proj.weight, gain, rows),
-        _after_norm(mlp.up_proj.weight, gain, rows),
-        PackedLinear(mlp.down_proj.weight, rows=rows),
-    )
+def _bias_of(mask: Tensor | None, heads: int, dtype: torch.dtype) -> Tensor | None:
+    """A mask bool ``(B, S)`` as what is added to scores, ``(R, 1, S)``."""
+    if mask is None:
+        return None
+    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
+    return bias.repeat_interleave(heads, 0)[:, None]

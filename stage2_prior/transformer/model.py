@@ -5,12 +5,12 @@ from __future__ import annotations
 from rasterwise.decoding.decoder import Decoder
 from rasterwise.decoding.transformer import TransformerDecoder
 from rasterwise.symbols.condition import Condition
-from stage2_prior.transformer.decoder import LlamaDecoder
+from stage2_prior.transformer.decoder import PriorDecoder
 from stage2_prior.transformer.network import TransformerPriorNetwork
 
 
 class TransformerPrior(TransformerPriorNetwork):
-    """Decoder-only transformer over symbols in raster order, on transformers' Llama classes.
+    """Decoder-only transformer over symbols in raster order, built as Llama is.
 
     The sequence that it reads is a start vector, which carries the class, and then the symbols but for the
     last; the i-th output gives symbol i, and the i-th rotary position is that of symbol i on the grid.
@@ -36,7 +36,7 @@ class TransformerPrior(TransformerPriorNetwork):
     kind = "transformer-prior"
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
-        return LlamaDecoder(self, batch_size, condition)
+        return PriorDecoder(self, batch_size, condition)
 
     def window_decoder(self, batch_size: int, condition: Condition | None = None) -> TransformerDecoder:
-        return LlamaDecoder(self, batch_size, condition)
+        return PriorDecoder(self, batch_size, condition)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from rasterwise.configuration import Decay, Depth, Width, WidthOrZero, configuration
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveConfig, AutoregressiveModel
 from rasterwise.symbols.condition import Condition
+from stage2_prior.transformer.blocks import BlockOptions, Transformer
 from stage2_prior.transformer.rotary import GridRotaryEmbedding
 
 
@@ -51,44 +50,20 @@ class TransformerPriorNetwork(AutoregressiveModel):
     def __init__(self, config: TransformerPriorConfig) -> None:
         super().__init__(config)
         grid = config.grid
-        self.llama = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=grid.levels,
-                hidden_size=config.width,
-                intermediate_size=config.mlp_width or -(-config.width * 8 // (3 * 16)) * 16,
-                num_hidden_layers=config.depth,
-                num_attention_heads=config.heads,
-                max_position_embeddings=grid.size,
-                attention_dropout=config.dropout,
-                # The vocabulary is codes alone: none of them starts, ends or pads a sequence.
-                bos_token_id=None,
-                eos_token_id=None,
-                pad_token_id=None,
-                tie_word_embeddings=False,
-            )
-        )
-        self.llama.model.rotary_emb = GridRotaryEmbedding(grid, config.width // config.heads)
-        _use_torch_rms_norm(self.llama)
+        options = BlockOptions(config.width, config.heads, config.mlp_width, config.dropout)
+        self.llama = Transformer(options, config.depth, grid.levels)
+        self.rotary = GridRotaryEmbedding(grid, config.width // config.heads)
         self.start = nn.Embedding(len(config.classes) + 1, config.width)
         nn.init.normal_(self.start.weight, std=0.02)
         self.dropout = nn.Dropout(config.dropout)
 
     def embed(self, symbols: Tensor) -> Tensor:
         """int64 ``(B, C, H, W)`` to vectors ``(B, C, H, W, D)``."""
-        return self.llama.get_input_embeddings()(symbols)
+        return self.llama.model.embed_tokens(symbols)
 
     def logits_from(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
         start = self.start(self.class_index(condition, len(inputs)))
         sequence = torch.cat([start[:, None], self.grid.flatten(inputs)[:, :-1]], 1)
-        logits = self.llama(inputs_embeds=self.dropout(sequence), use_cache=False).logits
-        return self.grid.unflatten(logits)
-
-
-def _use_torch_rms_norm(module: nn.Module) -> None:
-    """Replace Llama's RMSNorm by torch's: the same weights and mathematics, but float64 stays float64."""
-    for name, child in module.named_children():
-        if isinstance(child, LlamaRMSNorm):
-            norm = nn.RMSNorm(child.weight.shape, eps=child.variance_epsilon)
-            setattr(module, name, norm)
-        else:
-            _use_torch_rms_norm(child)
+        positions = torch.arange(self.grid.size, device=sequence.device)[None]
+        rotary = self.rotary(sequence, positions)
+        return self.grid.unflatten(self.llama.lm_head(self.llama.features(self.dropout(sequence), rotary)))

@@ -40,6 +40,11 @@ class GridRotaryEmbedding(nn.Module):
         # No buffer: a model cast to a half precision would take its angles with it.
         self.angles = torch.cat(angles, 1).repeat(1, 2)
 
+    @property
+    def pair_angles(self) -> Tensor:
+        """The angle of each pair, float64 ``(N, head width / 2)``."""
+        return self.angles[:, : self.angles.shape[1] // 2]
+
     @torch.no_grad()
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines ``(1 or B, T, head_width)`` in x's dtype; positions int64 ``(1 or B, T)``."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.sampling import as_llama
 from rasterwise.decoding.kv_cache import KVCache
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
@@ -37,12 +38,12 @@ def small(grid: Grid, classes: tuple[str, ...] = (), **changes: Any) -> Transfor
 
 
 def test_greedy_sampling_is_transformers_generation() -> None:
-    """The weights are Llama's own: ``generate`` from the start vector gives the same codes."""
+    """In transformers' Llama, ``generate`` from the start vector gives the same codes."""
     grid = Grid(1, 4, 5, 11)
     model = randomized(small(grid))
     ours = grid.flatten(model.sample(1, sampling=Sampling(temperature=0)))
     start = model.start(model.class_index(None, 1))[:, None]
-    theirs = model.llama.generate(inputs_embeds=start, max_new_tokens=grid.size, do_sample=False)
+    theirs = as_llama(model).generate(inputs_embeds=start, max_new_tokens=grid.size, do_sample=False)
     assert torch.equal(ours, theirs)
 
 
