@@ -39,7 +39,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     "stage2_prior": (
         "transformer conditioning",
         "text_to_image documents",
-        "models",
+        "models objectives",
         "train",
         "recipes",
         "__init__",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rasterwise.data.workers import BrokenImages
 from rasterwise.symbols.condition import Condition
+from rasterwise.symbols.text import TextBatch
 
 Captions: TypeAlias = tuple[tuple[str, ...], ...]
 """Of each of some items, its captions."""
@@ -19,14 +20,15 @@ Captions: TypeAlias = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images, or the symbols of some.
+    """Some images, or the symbols of some; or some documents.
 
     Attributes:
-        values: uint8 images or int64 symbols, ``(B, C, H, W)``.
+        values: uint8 images or int64 symbols, ``(B, C, H, W)``; ids of documents, int64 ``(B, T)``.
         labels: int64 ``(B,)``, or None where the data has no classes.
         indices: int64 ``(B,)`` on the CPU, which of the split's items these are; None where they are shuffled.
         captions: Of each item: all that it has, in their order; of shuffled items the one that was drawn. None where
             they are not read.
+        texts: A text for each item, in tokens; None where there are none.
         last_part: False for a part of a training batch that other parts follow, where gradients are accumulated.
             What learns without gradients (an EMA codebook) then gathers the parts and learns at the last one.
     """
@@ -35,6 +37,7 @@ class Batch:
     labels: Tensor | None = None
     indices: Tensor | None = None
     captions: Captions | None = None
+    texts: TextBatch | None = None
     last_part: bool = True
 
     def __len__(self) -> int:
@@ -47,22 +50,27 @@ class Batch:
         if captions is not None:
             chosen = torch.arange(len(captions))[rows.cpu() if isinstance(rows, Tensor) else rows]
             captions = tuple(captions[row] for row in chosen.tolist())
-        return Batch(self.values[rows], labels, indices, captions)
+        texts = None if self.texts is None else self.texts[rows]
+        return Batch(self.values[rows], labels, indices, captions, texts)
 
     def to(self, device: torch.device | str) -> Batch:
         labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return replace(self, values=self.values.to(device, non_blocking=True), labels=labels)
+        texts = None if self.texts is None else self.texts.to(device)
+        return replace(self, values=self.values.to(device, non_blocking=True), labels=labels, texts=texts)
 
     def pin_memory(self) -> Batch:
         """In page-locked memory, from where a GPU copies without waiting; torch's DataLoader calls it."""
         labels = None if self.labels is None else self.labels.pin_memory()
-        return replace(self, values=self.values.pin_memory(), labels=labels)
+        texts = None if self.texts is None else self.texts.pin_memory()
+        return replace(self, values=self.values.pin_memory(), labels=labels, texts=texts)
 
     def share_memory(self) -> Batch:
         """In memory that other processes see; RuntimeError where there is too little of it."""
         for tensor in (self.values, self.labels, self.indices):
             if tensor is not None:
                 tensor.share_memory_()
+        if self.texts is not None:
+            self.texts.share_memory()
         return self
 
     @property
@@ -75,10 +83,12 @@ def joined(batches: Sequence[Batch]) -> Batch:
     """Batches as one, without the indices."""
     labels = [batch.labels for batch in batches if batch.labels is not None]
     captions = [batch.captions for batch in batches if batch.captions is not None]
+    texts = [batch.texts for batch in batches if batch.texts is not None]
     return Batch(
         torch.cat([batch.values for batch in batches]),
         torch.cat(labels) if labels else None,
         captions=tuple(itertools.chain.from_iterable(captions)) if captions else None,
+        texts=TextBatch.of([text for batch in texts for text in batch.each()]) if texts else None,
     )
 
 

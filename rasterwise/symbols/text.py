@@ -48,6 +48,10 @@ class TextBatch:
             row[: len(text)] = text
         return cls(tokens, lengths)
 
+    def each(self) -> list[Tensor]:
+        """Every text without its padding, int64 ``(n,)``."""
+        return [row[:length] for row, length in zip(self.tokens, self.lengths.tolist(), strict=True)]
+
     @property
     def mask(self) -> Tensor:
         """Which tokens are of a text, bool ``(B, T)``; False for padding."""
@@ -61,6 +65,16 @@ class TextBatch:
 
     def to(self, device: torch.device | str) -> TextBatch:
         return TextBatch(self.tokens.to(device), self.lengths.to(device))
+
+    def pin_memory(self) -> TextBatch:
+        """In page-locked memory, from where a GPU copies without waiting."""
+        return TextBatch(self.tokens.pin_memory(), self.lengths.pin_memory())
+
+    def share_memory(self) -> TextBatch:
+        """In memory that other processes see; RuntimeError where there is too little of it."""
+        self.tokens.share_memory_()
+        self.lengths.share_memory_()
+        return self
 
     def with_unconditioned(self) -> TextBatch:
         """This batch followed by as many empty texts."""

@@ -48,10 +48,16 @@ class LikelihoodObjective(Objective):
         )
 
     def _condition(self, batch: Batch) -> Condition | None:
-        if batch.labels is None or not self.model.config.classes:
-            return None
-        hidden = torch.rand(batch.labels.shape, device=batch.labels.device) < self.label_dropout
-        return Condition(batch.labels.masked_fill(hidden, UNCONDITIONED))
+        labels = hidden_labels(batch, self.label_dropout) if self.model.config.classes else None
+        return None if labels is None else Condition(labels)
+
+
+def hidden_labels(batch: Batch, share: float) -> Tensor | None:
+    """The labels of a training batch, a share of them hidden; None where it has none."""
+    if batch.labels is None:
+        return None
+    hidden = torch.rand(batch.labels.shape, device=batch.labels.device) < share
+    return batch.labels.masked_fill(hidden, UNCONDITIONED)
 
 
 def tokenized(batch: Batch, tokenizer: ImageTokenizer | None) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rasterwise.symbols.documents.grammar import Positions
 from rasterwise.symbols.grid import Grid
 
 BASE = 100.0
@@ -50,4 +51,49 @@ class GridRotaryEmbedding(nn.Module):
         """Cosines and sines ``(1 or B, T, head_width)`` in x's dtype; positions int64 ``(1 or B, T)``."""
         self.angles = self.angles.to(x.device)
         angles = self.angles[position_ids]
+        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+
+
+SEQUENCE_BASE = 10_000.0
+"""Of places in a sequence, as of Llama's."""
+
+
+class SequenceRotary(nn.Module):
+    """Rotary positions of ids of documents: the place in the sequence, and a code's row, column and channel beside.
+
+    The pairs of a head are divided among the sequence and those axes of the grid that are longer than 1.
+
+    Args:
+        grid: Of an image's codes.
+        head_width: Width of an attention head, even.
+    """
+
+    def __init__(self, grid: Grid, head_width: int) -> None:
+        super().__init__()
+        lengths = (grid.height, grid.width, grid.channels)
+        axes = [0, *(axis for axis, length in enumerate(lengths, 1) if length > 1)]
+        pairs = head_width // 2
+        # No buffer: a model cast to a half precision would take its angles with it.
+        self.frequencies = torch.zeros(4, pairs, dtype=torch.float64)
+        start = 0
+        for index, axis in enumerate(axes):
+            count = pairs // len(axes) + (index < pairs % len(axes))
+            base = BASE if axis else SEQUENCE_BASE
+            powers = -torch.arange(count, dtype=torch.float64) / max(count, 1)
+            self.frequencies[axis, start : start + count] = base**powers
+            start += count
+
+    @torch.no_grad()
+    def pair_angles(self, positions: Positions) -> Tensor:
+        """The angle of each pair, float64 ``(..., head width / 2)``, of positions ``(...)``."""
+        self.frequencies = self.frequencies.to(positions.sequence.device)
+        sequence, *site = positions
+        places = torch.stack([sequence, *(axis + 1 for axis in site)], -1)
+        return places.double() @ self.frequencies
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
+        """Cosines and sines ``(1 or B, T, head_width)`` in x's dtype, of positions ``(1 or B, T)``."""
+        angles = self.pair_angles(positions)
+        angles = torch.cat([angles, angles], -1)
         return angles.cos().to(x.dtype), angles.sin().to(x.dtype)

@@ -1,0 +1,1 @@
+"""What text models share: their configuration and how they take a text."""

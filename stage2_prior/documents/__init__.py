@@ -1,0 +1,1 @@
+"""Models of documents, text and images in one stream."""
