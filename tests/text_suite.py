@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from pipeline.verification.subject import every_grid, random_symbols
 from rasterwise.decoding.decoder import NaiveDecoder
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
@@ -17,13 +18,7 @@ from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.grid import Grid
 from rasterwise.symbols.text import TextBatch
 from stage2_prior.conditioning.text import TextImageModel
-from tests.autoregressive_suite import (
-    AutoregressiveSuite,
-    decoded_logits,
-    every_grid,
-    random_symbols,
-    randomized,
-)
+from tests.autoregressive_suite import AutoregressiveSuite, decoded_logits, randomized
 
 TOKENS, LENGTH = 4, 3
 """Of the texts of the suite's models."""

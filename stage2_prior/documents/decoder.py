@@ -54,11 +54,10 @@ class DocumentDecoder(BlockDecoder):
             positions = self.grammar.positions(states[:, 1 : filled + 1])
             rotary = model.rotary(vectors, positions)
             fill(self.cache.memory, model.transformer.model.blocks, vectors[:, :filled], rotary)
-        self.heads = model.transformer.options.heads
         self.bias = None if lengths is None else self._bias_of_prefixes(last, filled)
 
     def _bias_of_prefixes(self, last: Tensor, filled: int) -> list[Tensor]:
-        place = torch.arange(self.cache.positions, device=last.device)
+        place = torch.arange(self.cache.memory.shape[3], device=last.device)
         empty = (place >= last[:, None]) & (place < filled)
         bias = torch.zeros(empty.shape, dtype=self.stream.dtype, device=last.device)
         bias = bias.masked_fill_(empty, -torch.inf).repeat_interleave(self.heads, 0)[:, None]
@@ -69,7 +68,7 @@ class DocumentDecoder(BlockDecoder):
 
     def _rotation(self) -> Tensor:
         angles = self.rotary.pair_angles(self.grammar.positions(self.state))
-        return rotations(angles, self.stream.dtype)[:, None].expand(-1, self.heads, -1).flatten(0, 1)
+        return rotations(angles, self.stream.dtype)
 
     def _advance(self, symbols: Tensor) -> None:
         super()._advance(symbols)

@@ -24,6 +24,9 @@ from stage2_prior.documents.network import ChameleonNetwork
 IDS_BETWEEN_LOOKS = 16
 """After so many ids it is seen whether all documents have ended, for which a GPU must be waited for."""
 
+ROWS_CHECKED = 256
+"""Prefixes that are checked at once: what may follow each of their ids takes memory."""
+
 
 @torch.no_grad()
 def continued(
@@ -66,12 +69,20 @@ def prefix_lengths(prefixes: Tensor, grammar: Grammar) -> Tensor:
     if prefixes.ndim != 2 or not prefixes.shape[1] or prefixes.dtype != torch.int64:
         raise InputError(f"prefixes are {prefixes.dtype} {tuple(prefixes.shape)}, expected int64 (B, P)")
     lengths = (prefixes != PAD).sum(1)
-    for number, (prefix, length) in enumerate(zip(prefixes, lengths.tolist(), strict=True)):
-        if length == 0 or length > grammar.length or bool((prefix[length:] != PAD).any()):
-            raise InputError(
-                f"prefix {number} has {length} ids, expected 1 to {grammar.length}, and PAD after the last one alone"
-            )
-        grammar.check(prefix[None, :length], whole=False)
+    inside = torch.arange(prefixes.shape[1], device=prefixes.device) < lengths[:, None]
+    for number in (
+        (lengths == 0) | (lengths > grammar.length) | ((prefixes != PAD) & ~inside).any(1)
+    ).nonzero():
+        raise InputError(
+            f"prefix {int(number)} has {int(lengths[number])} ids, expected 1 to {grammar.length}, and PAD after the "
+            "last one alone"
+        )
+    known = prefixes.clamp(0, grammar.vocabulary.size - 1)
+    for rows in torch.arange(len(prefixes), device=prefixes.device).split(ROWS_CHECKED):
+        allowed = grammar.allowed(grammar.states(known[rows])[:, :-1])
+        legal = allowed.gather(2, known[rows, :, None])[:, :, 0] & (known[rows] == prefixes[rows])
+        for row in rows[(~legal & inside[rows]).any(1)]:
+            grammar.check(prefixes[row, : int(lengths[row])][None], whole=False)
     return lengths
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipeline.verification.subject import random_symbols
 from rasterwise.data.splits import Batch, joined
 from rasterwise.errors import InputError
 from rasterwise.symbols.documents.document import Document, ImageSegment, TextSegment, document_batch
@@ -12,7 +13,7 @@ from rasterwise.symbols.grid import Grid
 from stage2_prior import Chameleon, ChameleonConfig
 from stage2_prior.documents.losses import without_first_segment
 from stage2_prior.objectives import CaptionedImageObjective, DocumentObjective
-from tests.autoregressive_suite import random_symbols, randomized
+from tests.autoregressive_suite import randomized
 from tests.text_suite import LENGTH, MIXED, TOKENS
 
 GRID = Grid(1, 2, 2, 3)
