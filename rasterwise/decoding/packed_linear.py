@@ -14,8 +14,8 @@ class PackedLinear:
 
     A decoder multiplies a few rows, one for each image, with the same matrices at every position. A general matrix
     product copies a matrix into blocks that fit the processor, which pays for many rows alone. On CPUs oneDNN keeps
-    them in such blocks instead. Everywhere else, in float64 and in versions of torch without these operators, it is
-    ``torch.nn.functional.linear``.
+    them in such blocks instead. One row reads a matrix ``(inputs, outputs)`` at the speed of memory as it is. On
+    other devices, in float64 and in versions of torch without these operators, all rows are multiplied so.
 
     Args:
         weight: ``(outputs, inputs)``; copied, so that training the model meanwhile changes nothing.
@@ -33,7 +33,7 @@ class PackedLinear:
     @torch.no_grad()
     def __init__(self, weight: Tensor, bias: Tensor | None = None, *, rows: int) -> None:
         self.bias = None if bias is None else bias.detach().clone()
-        self.packs = can_pack(weight)
+        self.packs = rows > 1 and can_pack(weight)
         if self.packs:
             self.weight = _mkldnn("_reorder_linear_weight")(weight.detach().contiguous(), rows)
             self.unary, self.binary = (
@@ -41,31 +41,35 @@ class PackedLinear:
                 _mkldnn("_linear_pointwise").binary,
             )
         else:
-            self.weight = weight.detach().clone(memory_format=torch.contiguous_format)
+            self.weight = weight.detach().T.clone(memory_format=torch.contiguous_format)
 
     def __call__(self, x: Tensor) -> Tensor:
         """``(rows, inputs)`` to ``(rows, outputs)``."""
         if self.packs:
             return self.unary(x, self.weight, self.bias, "none", [], "")
-        return F.linear(x, self.weight, self.bias)
+        return self._plain(x)
 
     def silu(self, x: Tensor) -> Tensor:
         """SiLU of y."""
         if self.packs:
             return self.unary(x, self.weight, self.bias, "swish", [], "")
-        return F.silu(F.linear(x, self.weight, self.bias), inplace=True)
+        return F.silu(self._plain(x), inplace=True)
 
     def added(self, x: Tensor, other: Tensor) -> Tensor:
-        """y plus another ``(rows, outputs)``."""
+        """y plus another ``(rows, outputs)``, which may be overwritten."""
         if self.packs:
             return self.binary(x, other, self.weight, self.bias, "add")
-        return F.linear(x, self.weight, self.bias).add_(other)
+        sum_ = other.addmm_(x, self.weight)
+        return sum_ if self.bias is None else sum_.add_(self.bias)
 
     def multiplied(self, x: Tensor, other: Tensor) -> Tensor:
         """y times another ``(rows, outputs)``, number by number."""
         if self.packs:
             return self.binary(x, other, self.weight, self.bias, "mul")
-        return F.linear(x, self.weight, self.bias).mul_(other)
+        return self._plain(x).mul_(other)
+
+    def _plain(self, x: Tensor) -> Tensor:
+        return torch.mm(x, self.weight) if self.bias is None else torch.addmm(self.bias, x, self.weight)
 
 
 def can_pack(weight: Tensor) -> bool:
