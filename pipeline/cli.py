@@ -31,6 +31,8 @@ COMMANDS = {
     ),
     "complete": ("pipeline.commands.complete", "main", "keep a part of images and draw the rest"),
     "evaluate": ("pipeline.commands.evaluate", "main", "measure a VQ-VAE or a pipeline on a test split"),
+    "compress": ("pipeline.commands.compress", "main", "compress images by a model's probabilities"),
+    "decompress": ("pipeline.commands.decompress", "main", "images of a file that compress wrote"),
     "verify": (
         "pipeline.commands.verify",
         "main",

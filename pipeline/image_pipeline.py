@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.models import open_model, open_tokenizer
+from rasterwise.compression.codec import Codec, Compressed
 from rasterwise.decoding.plan import SampledSymbols, SamplingPlan
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
@@ -269,6 +270,62 @@ class ImagePipeline:
         ).symbols
         drawn = self.decode(symbols, "tensor", batch_size=batch_size)
         return _as_output(torch.where(mask, originals, drawn) if paste else drawn, output)
+
+    # ------------------------------------------------------------------------------------- compression
+
+    @property
+    def codec(self) -> Codec:
+        """What compresses pictures with this model's probabilities."""
+        return Codec(self.tokenizer, self.model)
+
+    def compress(
+        self,
+        images: Images,
+        *,
+        names: Sequence[str] = (),
+        batch_size: int = 64,
+        check: bool = True,
+        progress: Callable[[float, int], None] | None = None,
+    ) -> Compressed:
+        """Compress images by the model's probabilities, which costs about their −log2 p bits.
+
+        They come back pixel for pixel if the tokenizer loses nothing; ``lossless`` says so. Images that the model has
+        no pixels for are stored as PNG files, and counted: those of another size, unless the model takes any size
+        (PixelCNN, Gated PixelCNN, PixelCNN++), with transparency, of more than 8 bits, or with colours if it is grey.
+
+        Args:
+            images: As for ``encode``, of any sizes, and nothing is fitted.
+            names: Of each; kept in the file.
+            batch_size: Images of one size that are coded at once; decompression takes as many at once.
+            check: Decode each batch at once, and store as PNG what does not come back.
+            progress: Called with (images done, images in all).
+
+        Returns:
+            The file's bytes as ``content``, and what they consist of.
+
+        Raises:
+            InputError: No images, or one that neither the model nor PNG holds without loss.
+        """
+        return self.codec.compress(images, names=names, batch_size=batch_size, check=check, progress=progress)
+
+    def decompress(self, content: bytes | str | Path) -> list[Image.Image]:
+        """The images that ``compress`` made a file of, in their order.
+
+        Args:
+            content: The file's bytes or its path. ``codec.decompress`` also gives the images of a damaged file that are
+                not damaged.
+
+        Raises:
+            InputError: It is no such file, was compressed with another model, tokenizer or version, or is damaged.
+        """
+        found = self.codec.decompress(content if isinstance(content, bytes) else Path(content).read_bytes())
+        if found.damaged:
+            place, reason = next(iter(found.damaged.items()))
+            raise InputError(
+                f"{len(found.damaged)} of {len(found.images)} images are damaged, the first of them image {place}: "
+                f"{reason}; codec.decompress gives the others"
+            )
+        return [image for image in found.images if image is not None]
 
     # ------------------------------------------------------------------------------------------- files
 

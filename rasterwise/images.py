@@ -159,10 +159,10 @@ def resized(image: Image.Image, height: int, width: int, resample: Resample = "b
     return ImageOps.fit(image, (width, height), method=method)
 
 
-def open_image(path: Path) -> Image.Image:
-    """Open an image file whole; InputError where it is absent or does not decode."""
+def open_image(path: Path, *, exact: bool = False) -> Image.Image:
+    """Open an image file whole; InputError where it is absent or does not decode. Exact: see ``decode_exact``."""
     try:
-        return decode_image(path.read_bytes())
+        return (decode_exact if exact else decode_image)(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} does not exist, expected an image") from None
     except IsADirectoryError:
@@ -180,16 +180,35 @@ def decode_image(content: bytes) -> Image.Image:
         InputError: The file is empty or no image, or see ``eight_bit``.
         Exception: Whatever Pillow raises for an image that is damaged.
     """
-    if not content:
-        raise InputError("it is empty")
-    try:
-        image = Image.open(io.BytesIO(content))
-    except UnidentifiedImageError:
-        raise InputError("it is no image of a kind that can be read") from None
+    image = _opened(content)
     image.load()
     if image.mode == "I" and image.format == "TIFF" and 32 in image.tag_v2.get(BITS_PER_SAMPLE, ()):  # type: ignore[attr-defined]
         raise InputError("it holds 32-bit integers, whose scale nothing tells; store it as 8 or 16 bits")
     return eight_bit(ImageOps.exif_transpose(image))
+
+
+def decode_exact(content: bytes) -> Image.Image:
+    """As ``decode_image``, with all of the image's bits, whatever its mode.
+
+    Raises:
+        InputError: The file is empty, no image, or has several frames.
+        Exception: As for ``decode_image``.
+    """
+    image = _opened(content)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise InputError(f"it has {frames} frames, expected one image")
+    image.load()
+    return ImageOps.exif_transpose(image)
+
+
+def _opened(content: bytes) -> Image.Image:
+    if not content:
+        raise InputError("it is empty")
+    try:
+        return Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise InputError("it is no image of a kind that can be read") from None
 
 
 def image_grid(images: Tensor, columns: int | None = None, *, min_side: int = 600) -> Image.Image:

@@ -69,6 +69,47 @@ def claim_image(path: Path, *, inputs: Iterable[Path] = ()) -> Path:
     return claimed
 
 
+def claim_file(path: Path, ending: str, *, inputs: Iterable[Path] = ()) -> Path:
+    """Refuse a path where no new file could be written.
+
+    Args:
+        path: Of the file, which may not be there yet.
+        ending: That its name must have, such as ".rw".
+        inputs: Files and folders that are read.
+
+    Returns:
+        The path without links.
+
+    Raises:
+        InputError: As for a folder; or the name has another ending, or something is there already.
+    """
+    if path.suffix.lower() != ending:
+        raise InputError(f"output {path} is no {ending} name; {MEND}")
+    with _refused(path):
+        claimed = _without_links(path)
+        if claimed.exists():
+            kind = "an input" if any(claimed == one.resolve() for one in inputs) else "there already"
+            raise InputError(f"output {path} is {kind}, expected a new name; {MEND}")
+        _try_place(claimed)
+        clear_leftovers(claimed.parent, glob.escape(claimed.name))
+    return claimed
+
+
+def claim_new_folder(path: Path) -> Path:
+    """Refuse a folder that could not be written, or that is there and not empty.
+
+    Returns:
+        The path without links.
+
+    Raises:
+        InputError: As for ``claim_folder``; or something is in it.
+    """
+    claimed = claim_folder(path)
+    if claimed.exists() and any(claimed.iterdir()):
+        raise InputError(f"output folder {path} is not empty; {MEND}")
+    return claimed
+
+
 def claim_images(path: Path) -> Path:
     """Refuse a path where neither one image of many could be written nor, if it is no .png name, a folder of them.
 

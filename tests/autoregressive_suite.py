@@ -248,6 +248,21 @@ class AutoregressiveSuite(ABC):
         model = randomized(self.build(grid, CLASSES)).float()
         holds(saved_and_opened(model, random_symbols(grid, 3), random_condition(3)))
 
+    def test_any_size(self, grid: Grid) -> None:
+        """A taller grid begins as a shorter one does, with the same weights, where the model takes any size."""
+        model = randomized(self.build(grid))
+        if not model.any_size:
+            with pytest.raises(InputError, match="has the size that it was built for"):
+                model.at_size(grid.height + 1, grid.width)
+            return
+        taller = model.at_size(grid.height + 4, grid.width)
+        symbols = random_symbols(taller.grid, 2)
+        top = symbols[:, :, : grid.height]
+        with torch.no_grad():
+            assert (taller(symbols)[:, :, : grid.height] - model(top)).abs().max() < 1e-10
+        holds(cached_is_naive(taller, symbols))
+        assert next(taller.parameters()).data_ptr() == next(model.parameters()).data_ptr()
+
     def test_condition_counts_and_does_not_leak(self, grid: Grid) -> None:
         """A row's label changes its own log-probability and no other row's."""
         model = randomized(self.build(grid, CLASSES))

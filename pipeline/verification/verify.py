@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.image_pipeline import ImagePipeline
 from pipeline.verification.batches import batch_invariance, condition_counts, padding_invariance, repeats
 from pipeline.verification.check import Check, attempted, skipped, table
+from pipeline.verification.coding import codec_round_trip
 from pipeline.verification.decoding import cached_is_naive, fixed_point_is_sequential, guidance_is_exact
 from pipeline.verification.files import saved_and_opened
 from pipeline.verification.likelihood import (
@@ -139,6 +140,8 @@ def _planned(
         yield "padding invariance", partial(skipped, "padding invariance", "the model takes no texts")
     else:
         yield "padding invariance", partial(padding_invariance, exact, symbols, condition)
+    if grid.size <= LARGE_GRID:
+        yield "codec round trip", partial(codec_round_trip, model, symbols)
     yield "save and open", partial(saved_and_opened, model, symbols, condition)
     if tokenizer is not None:
         yield from _of_tokenizer(tokenizer, model, images)

@@ -103,6 +103,7 @@ class GatedPixelCNNNetwork(AutoregressiveModel):
 
     config_class = GatedPixelCNNConfig
     config: GatedPixelCNNConfig
+    any_size: ClassVar[bool] = True
     takes_spatial: ClassVar[bool] = True
 
     def __init__(self, config: GatedPixelCNNConfig) -> None:

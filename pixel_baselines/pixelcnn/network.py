@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +60,7 @@ class PixelCNNNetwork(AutoregressiveModel):
 
     config_class = PixelCNNConfig
     config: PixelCNNConfig
+    any_size: ClassVar[bool] = True
 
     def __init__(self, config: PixelCNNConfig) -> None:
         super().__init__(config)

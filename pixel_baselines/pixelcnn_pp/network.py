@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -213,6 +213,7 @@ class PixelCNNPPNetwork(AutoregressiveModel):
 
     config_class = PixelCNNPPConfig
     config: PixelCNNPPConfig
+    any_size: ClassVar[bool] = True
     initialised: Tensor
 
     def __init__(self, config: PixelCNNPPConfig) -> None:

@@ -70,6 +70,12 @@ def _cpu_model() -> str:
     return _cpu_info("model name") or platform.processor() or platform.machine()
 
 
+def cpu_family() -> str:
+    """Maker and family of the processor, such as "AMD 25"; empty where the system does not say."""
+    maker, family = _cpu_info("vendor_id"), _cpu_info("cpu family")
+    return f"{maker.removeprefix('Authentic').removeprefix('Genuine')} {family}".strip()
+
+
 def _cpu_flags() -> set[str]:
     return set(_cpu_info("flags").split())
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 import torch
 import tyro
@@ -55,6 +56,7 @@ class AutoregressiveModel(Pretrained):
     Attributes:
         takes_spatial: Whether a condition may hold a map as well as a label.
         takes_text: Whether it may hold a text.
+        any_size: Whether its weights are those of a model of any height and width: see ``at_size``.
 
     Example:
         >>> import torch
@@ -82,6 +84,7 @@ class AutoregressiveModel(Pretrained):
     config: AutoregressiveConfig
     takes_spatial: ClassVar[bool] = False
     takes_text: ClassVar[bool] = False
+    any_size: ClassVar[bool] = False
 
     @property
     def grid(self) -> Grid:
@@ -176,6 +179,30 @@ class AutoregressiveModel(Pretrained):
             if int(label.min()) < UNCONDITIONED or int(label.max()) >= classes:
                 raise InputError(f"label {int(label.max())} is out of range, expected 0 to {classes - 1}")
         return torch.where(label == UNCONDITIONED, classes, label)
+
+    def at_size(self, height: int, width: int) -> Self:
+        """The same weights as a model of a grid of another size, which shares them, in evaluation mode.
+
+        Args:
+            height: Rows of the grid.
+            width: Columns of the grid.
+
+        Raises:
+            InputError: The model has no ``any_size``, and the size is not its own.
+        """
+        grid = self.grid
+        if (height, width) != (grid.height, grid.width) and not self.any_size:
+            raise InputError(
+                f"a {self.kind} has the size that it was built for, {grid.width}×{grid.height} sites"
+            )
+        config = dataclasses.replace(self.config, grid=dataclasses.replace(grid, height=height, width=width))
+        with torch.random.fork_rng(devices=[]):  # building draws weights
+            sized = type(self)(config).to(self.device)
+        try:
+            sized.load_state_dict(self.state_dict(), assign=True)
+        except RuntimeError:
+            raise InputError(f"{width}×{height} sites are too few for this {self.kind}") from None
+        return sized.eval()
 
     def sample(
         self,

@@ -15,11 +15,14 @@ from pipeline.cli import main as rasterwise
 from tests.conftest import Chain
 
 ABSENT = "./absent"
-IMAGE, IMAGES, FOLDER = "image", "images", "folder"
+IMAGE, IMAGES, FILE, FOLDER = "image", "images", "file", "folder"
+ENDINGS = {IMAGE: ".png", IMAGES: ".png", FILE: ".rw", FOLDER: ""}
 WRITING: dict[str, tuple[str, list[str]]] = {
     "sample": (IMAGES, ["--pipeline", ABSENT]),
     "reconstruct": (IMAGE, ["--source", ABSENT, "--images", "absent.png"]),
     "complete": (IMAGE, ["--pipeline", ABSENT, "--images", "absent.png"]),
+    "compress": (FILE, ["--pipeline", ABSENT, "--images", "absent.png"]),
+    "decompress": (FOLDER, ["--pipeline", ABSENT, "--input", "absent.rw"]),
     "plot": (IMAGE, [ABSENT]),
     "probe": (IMAGE, ["--source", ABSENT]),
     "encode": (FOLDER, ["--tokenizer", ABSENT]),
@@ -49,7 +52,7 @@ def refused(capsys: pytest.CaptureFixture[str], name: str, output: Path) -> str:
 
 def named(name: str, path: Path) -> Path:
     """With the ending that the command expects."""
-    return path if WRITING[name][0] == FOLDER else path.with_name(f"{path.name}.png")
+    return path.with_name(f"{path.name}{ENDINGS[WRITING[name][0]]}")
 
 
 def test_every_command_that_writes_is_here() -> None:
@@ -62,7 +65,7 @@ def test_places_where_nothing_can_be_written(
 ) -> None:
     """Below a file, by a link to nothing, with a name that is too long: nothing is made or changed."""
     (tmp_path / "note.txt").write_text("mine")
-    for link in ("link", "link.png"):
+    for link in ("link", "link.png", "link.rw"):
         (tmp_path / link).symlink_to(tmp_path / "gone")
     before = sorted(tmp_path.rglob("*"))
     assert "note.txt is a file" in refused(capsys, name, named(name, tmp_path / "note.txt" / "x"))
@@ -78,6 +81,11 @@ def test_what_is_there_is_of_another_kind(
 ) -> None:
     """A folder where an image should be, and a file where a folder should be; an ending that is not written."""
     kind = WRITING[name][0]
+    if kind == FILE:
+        (tmp_path / "x.rw").mkdir()
+        assert "is there already" in refused(capsys, name, tmp_path / "x.rw")
+        assert "is no .rw name" in refused(capsys, name, tmp_path / "x.zip")
+        return
     if kind != FOLDER:
         (tmp_path / "x.png").mkdir()
         assert "is a folder, expected a file" in refused(capsys, name, tmp_path / "x.png")

@@ -130,6 +130,15 @@ class UnsavedBuffer(Sound):
         return super().logits_from(inputs, condition) * self.scale
 
 
+class Forgets(Sound):
+    """Its decoder starts from noise, so that no second one computes the same."""
+
+    def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
+        decoder: Any = super().decoder(batch_size, condition)
+        decoder.inputs.normal_()
+        return decoder
+
+
 class Raises(Sound):
     """Its decoder cannot be made."""
 
@@ -158,6 +167,7 @@ def test_a_sound_model_passes() -> None:
         (SwappedChannels, "causality by exchange"),
         (StaleCache, "cached = naive"),
         (Raises, "cached = naive"),
+        (Forgets, "codec round trip"),
         (GuidanceOffByOne, "guidance"),
         (LogProbDivided, "normalisation"),
         (HotSamples, "samples against log_prob"),

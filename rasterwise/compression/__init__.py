@@ -1,0 +1,1 @@
+"""Lossless compression: a range coder that a model's decoder gives the probabilities."""
