@@ -83,4 +83,4 @@ def decoded_logits(decoder: Decoder, symbols: Tensor) -> Tensor:
         found.append(decoder.logits())
         assert found[-1].shape == (decoder.batch_size, len(positions), decoder.grid.levels)
         decoder.advance(sequence[:, positions])
-    return torch.cat(found, 1)[:, torch.cat(decoder.steps).argsort()]
+    return torch.cat(found, 1)[:, torch.cat(list(decoder.steps)).argsort()]

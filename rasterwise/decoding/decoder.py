@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
@@ -84,7 +84,7 @@ class Decoder(ABC):
         (6, 6)
     """
 
-    def __init__(self, grid: Grid, batch_size: int, steps: list[Tensor]) -> None:
+    def __init__(self, grid: Grid, batch_size: int, steps: Sequence[Tensor]) -> None:
         self.grid = grid
         self.batch_size = batch_size
         self.steps = steps
@@ -177,7 +177,7 @@ class NaiveDecoder(Decoder):
         model: TeacherForced,
         batch_size: int,
         condition: Condition | None = None,
-        steps: list[Tensor] | None = None,
+        steps: Sequence[Tensor] | None = None,
     ) -> None:
         grid, device = model.grid, model.device
         super().__init__(grid, batch_size, raster_order(grid, device) if steps is None else steps)

@@ -51,7 +51,7 @@ def decode(
 
 def _decode(decoder: Decoder, plan: SamplingPlan, sequence: Tensor, capture: Capture | None) -> Iterator[int]:
     ends = [0, *accumulate(len(positions) for positions in decoder.steps)]
-    plan = plan.at(torch.cat(decoder.steps))  # once, so that a step's part of it is a view
+    plan = plan.at(torch.cat(list(decoder.steps)))  # once, so that a step's part of it is a view
     if capture is not None:
         yield from _replay(decoder, plan, sequence, ends, capture)
         return

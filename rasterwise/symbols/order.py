@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -11,7 +12,33 @@ from rasterwise.errors import InputError
 from rasterwise.symbols.grid import Grid
 
 
-def raster_order(grid: Grid, device: torch.device | str = "cpu") -> list[Tensor]:
+class RasterOrder(Sequence[Tensor]):
+    """One position a step. A step is made when it is asked for: those of a photograph are more than a million.
+
+    Args:
+        positions: All of them, int64 ``(N,)``.
+    """
+
+    def __init__(self, positions: Tensor) -> None:
+        self.positions = positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @overload
+    def __getitem__(self, step: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, step: slice) -> RasterOrder: ...
+    def __getitem__(self, step: int | slice) -> Tensor | RasterOrder:
+        if isinstance(step, slice):
+            return RasterOrder(self.positions[step])
+        if not -len(self) <= step < len(self):
+            raise IndexError(f"step {step} of {len(self)}")
+        step %= len(self)
+        return self.positions[step : step + 1]
+
+
+def raster_order(grid: Grid, device: torch.device | str = "cpu") -> Sequence[Tensor]:
     """One position a step: rows, then columns, then channels.
 
     Args:
@@ -23,10 +50,10 @@ def raster_order(grid: Grid, device: torch.device | str = "cpu") -> list[Tensor]
 
     Example:
         >>> from rasterwise import Grid
-        >>> raster_order(Grid(1, 1, 2, 4))
+        >>> list(raster_order(Grid(1, 1, 2, 4)))
         [tensor([0]), tensor([1])]
     """
-    return list(torch.arange(grid.size, device=device).split(1))
+    return RasterOrder(torch.arange(grid.size, device=device))
 
 
 class Wavefront(NamedTuple):

@@ -17,7 +17,10 @@ def test_raster_order_is_one_position_a_step(grid: Grid) -> None:
     """0 to N − 1."""
     steps = raster_order(grid)
     assert all(positions.shape == (1,) and positions.dtype == torch.int64 for positions in steps)
-    assert torch.cat(steps).tolist() == list(range(grid.size))
+    assert torch.cat(list(steps)).tolist() == list(range(grid.size))
+    assert [one.tolist() for one in (*steps[1:3], steps[-1])] == [[1], [2], [grid.size - 1]]
+    with pytest.raises(IndexError):
+        steps[grid.size]
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
