@@ -93,6 +93,8 @@ class VQVAE(LearnedTokenizer):
         if self.config.autoencoder.kind == "convolutional":
             content |= content.pop("autoencoder")
             del content["kind"]
+        if self.config.quantizer.kind == "gumbel":
+            del content["quantizer"]["kl_warmup"]  # it came later, and says only how the codes were learned
         if self.config.quantizer.kind != "ema":
             return content
         content |= content.pop("quantizer")

@@ -89,6 +89,19 @@ def test_the_temperature_is_annealed() -> None:
     assert temperatures == pytest.approx([1.0, 0.2 + 0.4 * (1 + math.sqrt(0.5)), 0.6, 0.2])
 
 
+def test_the_weight_of_the_divergence_rises() -> None:
+    """From 0 to its own in the warm-up, along half a cosine; where there is none it is there at once."""
+    for warmup, expected in ((0.5, [0, 0.5, 1, 1]), (0.0, [1, 1, 1, 1])):
+        quantizer = GumbelQuantizerConfig(codebook_size=12, kl_weight=2.0, kl_warmup=warmup).build()
+        latents = random_latents(quantizer)
+        whole = quantizer(latents).auxiliary_loss.item()
+        shares = []
+        for share in (0.0, 0.25, 0.5, 1.0):
+            quantizer.anneal(share)
+            shares.append(quantizer(latents).auxiliary_loss.item() / whole)
+        assert shares == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_training_anneals() -> None:
     """Every step is taken at the temperature that follows from its number."""
     model = VQVAE(VQVAEConfig(factor=2, autoencoder=ConvolutionalConfig(width=16, blocks=1), quantizer=SMALL))
