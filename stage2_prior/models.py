@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from rasterwise.models.autoregressive import AutoregressiveModel
+from stage2_prior.conditioning.text import TextImageConfig, TextImageModel
 from stage2_prior.documents.model import Chameleon
 from stage2_prior.documents.network import ChameleonConfig
+from stage2_prior.text_to_image.dalle import DALLE
+from stage2_prior.text_to_image.dalle_network import DALLEConfig
+from stage2_prior.text_to_image.parti import Parti
+from stage2_prior.text_to_image.parti_network import PartiConfig
 from stage2_prior.transformer.model import TransformerPrior
 from stage2_prior.transformer.network import TransformerPriorConfig
 
-__all__ = ["Chameleon", "ChameleonConfig", "TransformerPrior", "TransformerPriorConfig"]
+__all__ = [
+    "DALLE",
+    "Chameleon",
+    "ChameleonConfig",
+    "DALLEConfig",
+    "Parti",
+    "PartiConfig",
+    "TransformerPrior",
+    "TransformerPriorConfig",
+]
 
-MODELS: dict[str, type[AutoregressiveModel]] = {"transformer-prior": TransformerPrior, "chameleon": Chameleon}
+TEXT_MODELS: dict[str, type[TextImageModel]] = {"dalle": DALLE, "parti": Parti, "chameleon": Chameleon}
+"""Every model of text and images by its kind."""
+
+MODELS: dict[str, type[AutoregressiveModel]] = {"transformer-prior": TransformerPrior, **TEXT_MODELS}
 """Every prior by its kind."""
+
+
+def text_model_of(config: TextImageConfig) -> TextImageModel:
+    """The model of text and images that a configuration describes."""
+    return next(model for model in TEXT_MODELS.values() if model.config_class is type(config))(config)

@@ -9,6 +9,8 @@ from typing import ClassVar
 
 import pytest
 import torch
+from scipy.stats import chisquare
+from torch import Tensor
 
 from pipeline.verification.subject import every_grid, random_symbols
 from rasterwise.decoding.decoder import NaiveDecoder
@@ -37,6 +39,16 @@ def every_text(tokens: int, length: int) -> TextBatch:
             for text in itertools.product(range(tokens), repeat=count)
         )
     )
+
+
+def follows(counts: Tensor, expected: Tensor) -> bool:
+    """Whether counts pass a chi-square test; what is expected less than five times is taken together."""
+    likely = expected >= 5
+    observed, wanted = (
+        torch.cat([part[likely].double(), part[~likely].sum()[None].double()]) for part in (counts, expected)
+    )
+    kept = wanted > 0
+    return bool(chisquare(observed[kept], wanted[kept] * (observed.sum() / wanted.sum())).pvalue > 1e-4)
 
 
 MIXED = texts_of([3], [], [1, 0, 2])
@@ -72,6 +84,19 @@ class TextSuite(AutoregressiveSuite):
         assert sum(region.repeats * region.period for region in captured.capture_regions()) == grid.size
         for decoder in (model.decoder(3, condition), captured):
             assert (decoded_logits(decoder, symbols) - expected).abs().max() < 1e-10
+
+    def test_images_drawn_after_a_text_follow_p(self) -> None:
+        """4,000 images pass a chi-square test against the probabilities of all, given the same text."""
+        grid = self.tiny_grids[0]
+        model, images = randomized(self.build(grid)), every_grid(grid)
+        with torch.no_grad():
+            text = MIXED[torch.full((len(images),), 2)]
+            expected = model.log_prob(images, Condition(text=text)).exp() * 4000
+        condition = Condition(text=MIXED[torch.full((4000,), 2)])
+        drawn = model.sample(4000, condition, generator=torch.Generator().manual_seed(1), batch_size=4000)
+        powers = grid.levels ** torch.arange(grid.size - 1, -1, -1)
+        counts = torch.bincount((grid.flatten(drawn) * powers).sum(1), minlength=len(images))
+        assert follows(counts, expected)
 
     def test_a_text_counts_for_its_own_image(self, grid: Grid) -> None:
         """Every token of a text, and the order of tokens, change its image's log-probability, and no other's."""

@@ -78,7 +78,7 @@ class BlockDecoder(TransformerDecoder):
         self.floor = torch.full((1, 1, 1), NORM_EPS, dtype=stream.dtype, device=stream.device)
 
     @abstractmethod
-    def _rotation(self) -> Tensor:
+    def _rotation(self) -> Tensor | None:
         """By what the current positions are rotated, of ``rotations``: ``(1 or M, 3 · h / 2)``, or a row of it."""
 
     def _biases(self) -> list[Tensor] | None:
@@ -92,8 +92,10 @@ class BlockDecoder(TransformerDecoder):
             qkv = layer.qkv(self._normalised(stream) if pre else stream).view(-1, 3, self.head_width)
             if layer.qk_norm is not None:
                 qkv = torch.cat([layer.qk_norm(qkv[:, :2]), qkv[:, 2:]], 1)
+            if rotation is not None:
+                qkv = self._rotated(qkv, rotation)
             bias = None if biases is None else biases[index]
-            mixed = self.cache.attend(index, self._rotated(qkv, rotation), bias).view(-1, width)
+            mixed = self.cache.attend(index, qkv, bias).view(-1, width)
             if layer.attention_gain is None:
                 stream = layer.attention_out.added(mixed, stream)
             else:

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from scipy.stats import chisquare
-from torch import Tensor
 
 from pipeline.verification.subject import every_grid, random_symbols
 from rasterwise.decoding.sampling import Sampling
@@ -21,7 +19,7 @@ from stage2_prior import Chameleon, ChameleonConfig
 from stage2_prior.documents.generation import document_decoder, prefix_lengths
 from tests.autoregressive_suite import randomized
 from tests.rasterwise.symbols.documents.test_grammar import legal_documents, padded
-from tests.text_suite import LENGTH, MIXED, TOKENS, TextSuite, every_text, texts_of
+from tests.text_suite import LENGTH, MIXED, TOKENS, TextSuite, every_text, follows, texts_of
 
 TINY = Grid(1, 1, 2, 2)
 FORMS: tuple[Form, ...] = ("interleaved", "text-to-image", "image-to-text", "image")
@@ -124,7 +122,7 @@ def test_drawn_documents_follow_p() -> None:
     counts = torch.zeros(len(documents), dtype=torch.float64)
     for row in drawn.tolist():
         counts[where[tuple(row[: row.index(EOS) + 1])]] += 1
-    assert passes(counts, expected)
+    assert follows(counts, expected)
 
 
 def test_drawn_captions_follow_p() -> None:
@@ -143,17 +141,7 @@ def test_drawn_captions_follow_p() -> None:
         same = (drawn.tokens == texts.tokens[index]).all(1) & (drawn.lengths == texts.lengths[index])
         counts[index] = same.sum()
     assert counts.sum() == 4000
-    assert passes(counts, expected)
-
-
-def passes(counts: Tensor, expected: Tensor) -> bool:
-    likely = expected >= 5
-    observed = torch.cat([counts[likely], counts[~likely].sum()[None]])
-    model_counts = torch.cat([expected[likely], expected[~likely].sum()[None]])
-    kept = model_counts > 0
-    return bool(
-        chisquare(observed[kept], model_counts[kept] * (observed.sum() / model_counts.sum())).pvalue > 1e-4
-    )
+    assert follows(counts, expected)
 
 
 @pytest.mark.parametrize(
