@@ -14,8 +14,10 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from pixel_baselines import GatedPixelCNN, GatedPixelCNNConfig
+from rasterwise.data.splits import Batch
 from rasterwise.errors import InputError
 from rasterwise.symbols.grid import Grid
+from rasterwise.symbols.text import TextBatch
 from rasterwise.training.fsdp import (
     check_sharding,
     configure_sharding,
@@ -25,6 +27,9 @@ from rasterwise.training.fsdp import (
     whole_model,
 )
 from stage2_prior import TransformerPrior, TransformerPriorConfig
+from stage2_prior.models import TEXT_MODELS
+from stage2_prior.objectives import CaptionedImageObjective
+from stage2_prior.transformer.blocks import TransformerBlock
 
 GRID = Grid(1, 3, 3, 4)
 
@@ -98,3 +103,27 @@ def test_there_and_back(process_group: None) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert copy.training == twin.training
     assert torch.equal(copy.log_prob(symbols), expected)
+
+
+@pytest.mark.parametrize("name", TEXT_MODELS)
+def test_models_of_text_and_images_are_sharded(name: str, process_group: None) -> None:
+    """Their losses and gradients on shards are those on whole weights, whatever part of a model a loss asks."""
+    sizes: dict[str, Any] = {"depth": 1, "width": 8, "heads": 2, "dropout": 0.0, "text_tokens": 4}
+    config = TEXT_MODELS[name].config_class(grid=GRID, text_length=3, **sizes)
+    batch = Batch(torch.randint(4, (3, *GRID.shape)), texts=TextBatch.of([torch.tensor([1, 2])] * 3))
+    found = []
+    for sharded in (False, True):
+        torch.manual_seed(0)
+        objective = CaptionedImageObjective(TEXT_MODELS[name](config))
+        if sharded:
+            for module in objective.modules():
+                if isinstance(module, TransformerBlock):
+                    fully_shard(module)
+            fully_shard(objective)
+        torch.manual_seed(1)
+        total = objective(batch).total
+        total.backward()
+        gradients = [whole(one.grad) for one in objective.parameters() if one.grad is not None]
+        assert len(gradients) == len(list(objective.parameters()))  # else processes would wait for each other
+        found.append([total.detach(), *gradients])
+    torch.testing.assert_close(found[1], found[0])
