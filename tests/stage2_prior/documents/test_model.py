@@ -18,6 +18,7 @@ from rasterwise.symbols.grid import Grid
 from stage2_prior import Chameleon, ChameleonConfig
 from stage2_prior.documents.generation import document_decoder, prefix_lengths
 from tests.autoregressive_suite import randomized
+from tests.capturing import CpuCapture
 from tests.rasterwise.symbols.documents.test_grammar import legal_documents, padded
 from tests.text_suite import LENGTH, MIXED, TOKENS, TextSuite, every_text, follows, texts_of
 
@@ -195,6 +196,22 @@ def test_a_document_does_not_depend_on_its_batch() -> None:
             for batch_size in (3, 1)
         )
         assert torch.equal(together, apart)
+
+
+def test_captured_documents_are_plain_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that are captured and replayed draw the same ids, guided and within the grammar."""
+    monkeypatch.setattr("rasterwise.decoding.kv_cache.BUCKET", 5)
+    model = randomized(small(Grid(1, 2, 2, 3), length=24))
+    prefixes = torch.tensor([[BOS, PAD, PAD], [BOS, 6, BOI]])
+
+    def drawn() -> torch.Tensor:
+        generator = torch.Generator().manual_seed(2)
+        return model.generate(prefixes, sampling=Sampling(guidance=2.0), generator=generator)
+
+    plain, capture = drawn(), CpuCapture()
+    monkeypatch.setattr("stage2_prior.documents.generation.capture_on", lambda device: capture)
+    assert torch.equal(drawn(), plain)
+    assert any(work.replays > 1 for work in capture.captured)
 
 
 @torch.no_grad()
