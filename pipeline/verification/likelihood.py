@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -141,10 +142,11 @@ def samples_follow_probabilities(
 ) -> Check:
     """Samples are distributed as ``log_prob`` says.
 
-    Where all grids can be enumerated, a chi-square test compares their counts with their probabilities. Elsewhere
-    the randomised probability integral transforms u_i = F(x_i − 1) + v_i p(x_i) of all symbols, which are
-    independent and uniform if x follows p, are compared with the uniform distribution; and the samples' surprise,
-    −log p, with the entropy of the distributions that they came from.
+    Where all grids can be enumerated, and some are likely enough to be counted, a chi-square test compares their
+    counts with their probabilities. Elsewhere the randomised probability integral transforms
+    u_i = F(x_i − 1) + v_i p(x_i) of all symbols, which are independent and uniform if x follows p, are compared with
+    the uniform distribution; and the samples' surprise, −log p, with the entropy of the distributions that they came
+    from.
 
     References:
         Rosenblatt, Remarks on a Multivariate Transformation, 1952 (Annals of Mathematical Statistics 23).
@@ -153,9 +155,10 @@ def samples_follow_probabilities(
 
     generator = torch.Generator().manual_seed(seed)
     samples = model.sample(n, generator=generator, batch_size=batch_size)
+    p_value, of = math.nan, "all grids"
     if can_be_enumerated(model.grid):
-        p_value, of = _chi_square_of_grids(model, samples), "all grids"
-    else:
+        p_value = _chi_square_of_grids(model, samples)
+    if math.isnan(p_value):
         transforms, surprise = _transforms(model, samples, generator)
         counts = torch.histc(transforms.float(), BINS, 0, 1).double()
         p_value = float(chisquare(counts.numpy()).pvalue)
@@ -172,6 +175,7 @@ def samples_follow_probabilities(
 
 
 def _chi_square_of_grids(model: AutoregressiveModel, samples: Tensor) -> float:
+    """The p-value; NaN where so few grids are expected five times that there is nothing to compare."""
     from scipy.stats import chisquare
 
     grid = model.grid
@@ -183,6 +187,8 @@ def _chi_square_of_grids(model: AutoregressiveModel, samples: Tensor) -> float:
     observed = torch.cat([counts[likely], counts[~likely].sum()[None]])
     wanted = torch.cat([expected[likely], expected[~likely].sum()[None]])
     kept = wanted > 0
+    if int(kept.sum()) < 3:
+        return math.nan
     wanted = wanted[kept] * observed.sum() / wanted[kept].sum()
     return float(chisquare(observed[kept].cpu().numpy(), wanted.cpu().numpy()).pvalue)
 

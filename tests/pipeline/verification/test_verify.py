@@ -29,6 +29,7 @@ from rasterwise import (
 from rasterwise.decoding.decoder import GuidedDecoder
 from rasterwise.decoding.plan import SamplingPlan
 from rasterwise.symbols.condition import Condition
+from stage2_prior.models import TEXT_MODELS
 from tests.autoregressive_suite import randomized
 
 GRID = Grid(3, 3, 3, 4)
@@ -246,3 +247,14 @@ def test_no_model_class(
     """One line, status 2."""
     assert rasterwise(["verify", str(saved(PixelCNN)), "--module", module]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", TEXT_MODELS)
+def test_models_of_text_and_images_pass(kind: str) -> None:
+    """With their texts; and where no grid is likely enough for its samples to be counted."""
+    sizes: dict[str, Any] = {"depth": 1, "width": 16, "heads": 2, "text_tokens": 5, "text_length": 4}
+    torch.manual_seed(0)
+    model = TEXT_MODELS[kind](TEXT_MODELS[kind].config_class(grid=Grid(1, 2, 3, 4), **sizes)).eval()
+    verification = verify(model)
+    assert verification.passed, str(verification)
+    assert {"padding invariance", "guidance"} <= {check.name for check in verification.checks}
