@@ -54,6 +54,11 @@ COMMANDS = {
         "main",
         "compare all models at one resolution and budget",
     ),
+    "compare tokenizer": (
+        "pipeline.compare.commands.tokenizer",
+        "main",
+        "compare tokenizers at equal bits, each with a prior on its codes",
+    ),
     "probe": (
         "pipeline.commands.probe",
         "main",

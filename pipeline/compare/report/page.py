@@ -56,9 +56,9 @@ def publish(comparison: Comparison, output: Path) -> None:
                 target = output / "samples" / f"{row.cell.name}-{kind}.png"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(row.folder / name, target)
-    write_json(output / "comparison.json", _plain({**as_json(comparison), **laws_as_json(comparison)}))
-    _write(output / "comparison.csv", as_csv(comparison))
-    _write(output / PAGE_NAME, page(comparison, plot_all(comparison, output / "plots")))
+    write_json(output / "comparison.json", plain({**as_json(comparison), **laws_as_json(comparison)}))
+    write_text(output / "comparison.csv", as_csv(comparison))
+    write_text(output / PAGE_NAME, page(comparison, plot_all(comparison, output / "plots")))
 
 
 def page(comparison: Comparison, plots: Sequence[tuple[str, Path]]) -> str:
@@ -79,7 +79,7 @@ def page(comparison: Comparison, plots: Sequence[tuple[str, Path]]) -> str:
         _introduction(comparison),
     ]
     for caption, path in plots:
-        image = _image(path, caption, width=round(Image.open(path).width * CSS_DPI / DPI))
+        image = embedded_image(path, caption, width=round(Image.open(path).width * CSS_DPI / DPI))
         parts.append(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
     if comparison.kind == "resolution":
         parts.append(_exponents(comparison))
@@ -206,28 +206,28 @@ def _grid(row: Row | None, name: str) -> str:
         return ""
     cut = name == SAMPLES_NAME and not row.figures.get("samples")
     note = "<span class=note>cut off at the sampling limit</span>" if cut else ""
-    return _image(row.folder / name, f"{row.cell.name}: {name.removesuffix('.png')}") + note
+    return embedded_image(row.folder / name, f"{row.cell.name}: {name.removesuffix('.png')}") + note
 
 
-def _image(path: Path, text: str, width: int | None = None) -> str:
+def embedded_image(path: Path, text: str, width: int | None = None) -> str:
     """An image whose bytes are in the page itself. The width is in CSS pixels."""
     encoded = base64.b64encode(path.read_bytes()).decode("ascii")
     wide = f' width="{width}"' if width else ""
     return f'<img alt="{escape(text)}"{wide} src="data:image/png;base64,{encoded}">'
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a file; one who reads it meanwhile finds the old one or the new one."""
     with new_file(path) as pending:
         pending.write_text(text, encoding="utf-8")
 
 
-def _plain(content: object) -> object:
+def plain(content: object) -> object:
     """Nested values as JSON has them."""
     if isinstance(content, dict):
-        return {name: _plain(value) for name, value in content.items()}
+        return {name: plain(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_plain(value) for value in content]
+        return [plain(value) for value in content]
     if dataclasses.is_dataclass(content) and not isinstance(content, type):
-        return _plain(dataclasses.asdict(content))
+        return plain(dataclasses.asdict(content))
     return str(content) if isinstance(content, Path) else content

@@ -33,6 +33,7 @@ WRITING: dict[str, tuple[str, list[str]]] = {
     "compare resolution": (FOLDER, ["--dataset", ABSENT]),
     "compare size": (FOLDER, ["--dataset", ABSENT]),
     "compare family": (FOLDER, ["--dataset", ABSENT]),
+    "compare tokenizer": (FOLDER, ["--dataset", ABSENT]),
 }
 """What each writes, and arguments that name things that are not there."""
 
