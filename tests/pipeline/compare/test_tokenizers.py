@@ -33,6 +33,7 @@ def absent(_: object) -> None:
     raise InputError("the network is not installed")
 
 
+@pytest.mark.slow
 def test_a_comparison_of_one_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
