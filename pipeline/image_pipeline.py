@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline.models import open_model, open_tokenizer
 from rasterwise.compression.codec import Codec, Compressed
+from rasterwise.compression.container import read_compressed
 from rasterwise.decoding.plan import SampledSymbols, SamplingPlan
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.errors import InputError
@@ -316,9 +317,11 @@ class ImagePipeline:
                 not damaged.
 
         Raises:
-            InputError: It is no such file, was compressed with another model, tokenizer or version, or is damaged.
+            InputError: It is not there, no such file, of another model, tokenizer or version, or damaged.
         """
-        found = self.codec.decompress(content if isinstance(content, bytes) else Path(content).read_bytes())
+        found = self.codec.decompress(
+            content if isinstance(content, bytes) else read_compressed(Path(content))
+        )
         if found.damaged:
             place, reason = next(iter(found.damaged.items()))
             raise InputError(

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.image_pipeline import ImagePipeline
 from rasterwise.command_line.run import run_command
 from rasterwise.command_line.statuses import FAILED
+from rasterwise.compression.container import read_compressed
 from rasterwise.configuration import configuration
 from rasterwise.errors import InputError, UnfinishedError
 from rasterwise.files import new_folder
@@ -41,7 +42,7 @@ class Decompress:
 def decompress(options: Decompress) -> dict[str, Any]:
     """Run the command."""
     output = claim_new_folder(options.output)
-    content = read_file(options.input)
+    content = read_compressed(options.input)
     pipeline = ImagePipeline.from_pretrained(options.pipeline)
     began = time.perf_counter()
     with Progress("decompressing", "image") as progress:
@@ -68,16 +69,6 @@ def decompress(options: Decompress) -> dict[str, Any]:
             report["compressed_elsewhere"] = found.differences
         raise UnfinishedError(report, FAILED)
     return report
-
-
-def read_file(path: Path) -> bytes:
-    """The bytes of a file; InputError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); expected a file of rasterwise compress"
-        ) from None
 
 
 def place_of(name: str) -> Path:

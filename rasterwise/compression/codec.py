@@ -272,8 +272,12 @@ def _restored(
     if not stored.whole:
         return "the file ends before it"
     if stored.is_png:
-        right = zlib.crc32(stored.content) == stored.checksum
-        return opened_png(stored.content) if right else "its checksum differs"
+        if zlib.crc32(stored.content) != stored.checksum:
+            return "its checksum differs"
+        try:
+            return opened_png(stored.content)
+        except Exception as error:  # whatever Pillow raises for a file that somebody else has made
+            return f"its PNG file does not decode ({error})"
     assert symbols is not None
     assert images is not None
     if checksum_of(symbols[row], levels) != stored.checksum:

@@ -12,6 +12,7 @@ import json
 import struct
 import zlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -141,7 +142,8 @@ class Container:
         end = reader.at
         if struct.unpack("<I", reader.take(4)) != (zlib.crc32(content[:end]),):
             raise ValueError("checksum")
-        if sorted(order) != list(range(total)) or (names and len(names) != total):
+        named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if sorted(order) != list(range(total)) or not named or (names and len(names) != total):
             raise ValueError("order or names")
         blocks, at = [], reader.at
         for (_, height, width), listed in zip(shapes, entries, strict=True):
@@ -158,6 +160,16 @@ def checksum_of(symbols: Tensor, levels: int) -> int:
     """CRC-32 of a grid of symbols, int64 ``(C, H, W)``, each in as few bytes as K levels need."""
     dtype = "<u1" if levels <= 2**8 else "<u2" if levels <= 2**16 else "<u4"
     return zlib.crc32(np.ascontiguousarray(symbols.cpu().numpy().astype(dtype)).tobytes())
+
+
+def read_compressed(path: Path) -> bytes:
+    """The bytes of a file; InputError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}), expected a file of rasterwise compress"
+        ) from None
 
 
 class _Reader:

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
@@ -54,12 +54,19 @@ class Environment:
 def environment_here(device: torch.device) -> Environment:
     """This process's, for a model on a device."""
     return Environment(
-        version("rasterwise"),
+        _own_version(),
         torch.__version__.partition("+")[0],
         ".".join(version("constriction").split(".")[:2]),
         _processor(device),
         torch.get_num_threads() if device.type == "cpu" else 1,
     )
+
+
+def _own_version() -> str:
+    try:
+        return version("rasterwise")
+    except PackageNotFoundError:  # a checkout that is on the path
+        return "checkout"
 
 
 @cache

@@ -101,4 +101,6 @@ def test_python(tmp_path: Path) -> None:
     (tmp_path / "x.rw").write_bytes(found.content)
     for again in (pipeline.decompress(found.content), pipeline.decompress(tmp_path / "x.rw")):
         assert np.array_equal(np.stack(again), images[:, 0].numpy())
+    with pytest.raises(InputError, match="cannot be read"):
+        pipeline.decompress(tmp_path / "gone.rw")
     assert found.bits_per_subpixel == 8 * len(found.content) / images.numel()
