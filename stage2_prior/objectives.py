@@ -5,6 +5,7 @@ from __future__ import annotations
 from rasterwise.data.splits import Batch
 from rasterwise.errors import InputError
 from rasterwise.symbols.condition import Condition
+from rasterwise.symbols.documents.vocabulary import PAD
 from rasterwise.training.likelihood import hidden_labels
 from rasterwise.training.objective import Losses, Objective
 from stage2_prior.conditioning.text import TextImageModel
@@ -58,4 +59,5 @@ class DocumentObjective(Objective):
         self.model, self.context_dropout = model, context_dropout
 
     def forward(self, batch: Batch) -> Losses:
-        return document_losses(self.model, batch.values, self.context_dropout)
+        longest = int((batch.values != PAD).sum(1).max())
+        return document_losses(self.model, batch.values[:, :longest], self.context_dropout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rasterwise.training.config import TrainingConfig
-from stage2_prior.train import TrainPrior
+from stage2_prior.options import TrainPrior
 from stage2_prior.transformer.network import TransformerPriorConfig
 
 

@@ -1,51 +1,31 @@
-"""Train a transformer prior: ``rasterwise train prior``, or ``python -m stage2_prior.train`` under torchrun."""
+"""Train a prior: ``rasterwise train prior``, or ``python -m stage2_prior.train`` under torchrun."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
-from dataclasses import field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rasterwise.codes.dataset import open_codes
-from rasterwise.command_line.options import TrainingOptions, in_order
-from rasterwise.command_line.run import run_command
+from rasterwise.command_line.run import USER_ERROR, run_command, split_word
 from rasterwise.command_line.training import run_training
-from rasterwise.configuration import Share, configuration
+from rasterwise.errors import InputError
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.autoregressive import Decode, codes_task
-from rasterwise.training.config import TrainingConfig
+from rasterwise.training.run.run_folder import read_command
+from stage2_prior.models import TEXT_MODELS
+from stage2_prior.options import COMMAND, TrainPrior, TrainTextPrior
+from stage2_prior.text_task import text_task
 from stage2_prior.transformer.model import TransformerPrior
-from stage2_prior.transformer.network import TransformerPriorConfig
 
-COMMAND = "train prior"
-"""The name of its runs in run.json."""
-
-
-@in_order
-@configuration(kw_only=True)
-class TrainPrior(TrainingOptions):
-    """Train a transformer prior on a dataset of codes.
-
-    Attributes:
-        codes: The codes' folder, from `rasterwise encode`.
-        output: The run's folder; with the tokenizer in it, it is a whole pipeline.
-        model: The transformer.
-        training: How it is trained.
-        label_dropout: Share of labels hidden in training, so that guidance has an unconditional model.
-    """
-
-    codes: Path = Path("runs/codes")
-    output: Path = Path("runs/prior")
-    model: TransformerPriorConfig = field(default_factory=TransformerPriorConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    label_dropout: Share = 0.1
+TRANSFORMER = "transformer"
+"""The word for a transformer prior, which knows no text, in ``--model``."""
 
 
 def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, Any]:
-    """Run the command; returns its report.
+    """Train a transformer prior; returns the report.
 
     Args:
         options: The command's options.
@@ -60,9 +40,67 @@ def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, 
     return run_training(dataclasses.replace(options, model=config), COMMAND, task, accelerator)
 
 
+def train_text_prior(options: TrainTextPrior[Any], decode: Decode | None = None) -> dict[str, Any]:
+    """Train a model of text and images; returns the report. Arguments as for ``train_prior``."""
+    accelerator = start_accelerator(options.training)
+    task = text_task(options, decode)
+    model = task.objective.model
+    resolved = dataclasses.replace(options, model=model.config)
+    return run_training(resolved, f"{COMMAND} --model {model.kind}", task, accelerator)
+
+
+Train = Callable[[Any], dict[str, Any]]
+"""Options to a report."""
+
+
+def run(
+    arguments: Sequence[str] | None,
+    program: str | None,
+    prior: Train = train_prior,
+    text_prior: Train = train_text_prior,
+) -> int:
+    """Run the command with the flags of the model that --model names.
+
+    Args:
+        arguments: The words after the program's name.
+        program: Its name.
+        prior: Trains a transformer prior.
+        text_prior: Trains a model of text and images.
+    """
+    name, rest = split_word(sys.argv[1:] if arguments is None else arguments, "--model")
+    known = (TRANSFORMER, *TEXT_MODELS)
+    try:
+        name = _model_of_run(rest, name) or name or TRANSFORMER
+        if name not in known:
+            raise InputError(f"--model is {name!r}, expected one of {', '.join(known)}")
+    except InputError as error:
+        print(f"rasterwise: {error}", file=sys.stderr)
+        return USER_ERROR
+    shown = f"{program or 'python -m stage2_prior.train'} [--model {{{','.join(known)}}}]"
+    if name == TRANSFORMER:
+        return run_command(prior, TrainPrior, rest, shown, resumes=COMMAND)
+    config_class = TEXT_MODELS[name].config_class
+    options_class: Any = TrainTextPrior[config_class]  # type: ignore[valid-type]
+    default = options_class(model=config_class())
+    return run_command(
+        text_prior, options_class, rest, shown, default=default, resumes=f"{COMMAND} --model {name}"
+    )
+
+
+def _model_of_run(arguments: Sequence[str], name: str | None) -> str | None:
+    """The model of the run that --resume names, if it is given; --model must not contradict it."""
+    run = split_word(arguments, "--resume")[0]
+    if not run:
+        return None
+    found = read_command(Path(run)).removeprefix(COMMAND).removeprefix(" --model ") or TRANSFORMER
+    if name not in (None, found):
+        raise InputError(f"--model is {name!r}, but the run in {run} has {found!r}; leave --model out")
+    return found if found in (TRANSFORMER, *TEXT_MODELS) else name
+
+
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
     """The command, without sample images."""
-    return run_command(train_prior, TrainPrior, arguments, program, resumes=COMMAND)
+    return run(arguments, program)
 
 
 if __name__ == "__main__":

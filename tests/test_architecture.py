@@ -39,7 +39,8 @@ ORDER: dict[str, tuple[str, ...]] = {
     "stage2_prior": (
         "transformer conditioning",
         "text_to_image documents",
-        "models objectives",
+        "models objectives options evaluation",
+        "text_task",
         "train",
         "recipes",
         "__init__",

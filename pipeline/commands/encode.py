@@ -157,7 +157,7 @@ def _encode_documents(options: Encode, tokenizer: ImageTokenizer, accelerator: A
             progress=progress,
             accelerator=accelerator,
         )
-    parts = [part for index in range(len(data.train)) for part in data.train[index]]
+    parts = [part for document in data.train for part in document]
     images = [torch.tensor(part) for part in parts if not isinstance(part, str)]
     return {
         "output": str(options.output),

@@ -107,6 +107,9 @@ class DocumentItems:
         shard = self._shards[number]
         return shard.document(int(index - (self._ends[number] - len(shard.texts))), self.key.grid.size)
 
+    def __iter__(self) -> Iterator[EncodedDocument]:
+        return (self[index] for index in range(len(self)))
+
     def texts(self) -> Iterator[str]:
         """All texts: what a text tokenizer is trained on."""
         for shard in self._shards:

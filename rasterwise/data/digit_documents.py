@@ -57,7 +57,8 @@ class DigitDocuments:
 
     The tasks: "name" an image of a digit; "draw" a digit; the "sum" of two digits that are drawn, written as a
     word and then drawn, with an image for each of its figures; "invert" and "rotate" (a quarter turn, left) an
-    image. Train and test documents come from images of the two splits.
+    image. The first segment tells the task: what follows an image at the beginning is its name. Train and test
+    documents come from images of the two splits.
 
     Args:
         images: uint8 ``(N, C, H, W)``, square for "rotate".
@@ -74,7 +75,7 @@ class DigitDocuments:
         >>> images, labels = torch.zeros(10, 1, 8, 8, dtype=torch.uint8), torch.arange(10)
         >>> document = DigitDocuments(images, labels, tasks=("sum",))[0]
         >>> [part if isinstance(part, str) else part.shape[1:] for part in document.prompt]
-        [torch.Size([8, 8]), ' plus ', torch.Size([8, 8]), ' is ']
+        ['the sum of ', torch.Size([8, 8]), ' and ', torch.Size([8, 8]), ' is ']
         >>> document.number, document.answer[0]
         (7, 'seven')
     """
@@ -118,14 +119,16 @@ class DigitDocuments:
         if task == "draw":
             return DigitDocument(task, (wording,), (image,), digit)
         edited = 255 - image if task == "invert" else torch.rot90(image, 1, (1, 2))
-        return DigitDocument(task, (image, task), (edited,), digit)
+        return DigitDocument(task, (f"{task} ", image), (edited,), digit)
 
     def _sum(self, generator: np.random.Generator) -> DigitDocument:
         first, second = self._pairs[generator.integers(len(self._pairs))]
         total = first + second
         one, other = self._image(first, generator), self._image(second, generator)
         drawn = [self._image(int(figure), generator) for figure in str(total)]
-        return DigitDocument("sum", (one, " plus ", other, " is "), (SUM_WORDS[total], *drawn), total)
+        return DigitDocument(
+            "sum", ("the sum of ", one, " and ", other, " is "), (SUM_WORDS[total], *drawn), total
+        )
 
     def _image(self, digit: int, generator: np.random.Generator) -> Tensor:
         found = self._of_digit[digit]

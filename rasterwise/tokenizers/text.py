@@ -121,6 +121,11 @@ class TextTokenizer:
         return len(self._bytes_of)
 
     @property
+    def bytes_per_token(self) -> Tensor:
+        """How many bytes each token stands for, int64 ``(K,)``."""
+        return torch.tensor([len(some) for some in self._bytes_of])
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 (hex): equal only for tokenizers that give the same tokens."""
         bpe = self._bpe.content if self._bpe else ""

@@ -46,6 +46,8 @@ def train(
         run.begin()
         if task.save_tokenizer and run.main:
             task.save_tokenizer(run.path / "tokenizer")
+        if task.text_tokenizer and run.main:
+            task.text_tokenizer.save_pretrained(run.path / "text-tokenizer")
         accelerator.wait_for_everyone()  # before that, the checkpoints are those of the run that was there
         checkpoints = Checkpoints(
             run.path / "checkpoints",

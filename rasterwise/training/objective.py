@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rasterwise.data.dataset import ImageData
 from rasterwise.data.splits import Batch, Split
 from rasterwise.models.pretrained import Pretrained
+from rasterwise.tokenizers.text import TextTokenizer
 
 Evaluate = Callable[[Any, Accelerator], dict[str, float]]
 """A model in evaluation mode to its metrics over the whole test split; all processes call it, without gradients."""
@@ -77,6 +78,7 @@ class TrainingTask:
         save_tokenizer: Writes the tokenizer of the model's symbols into a folder, with which the run becomes a
             pipeline; None where the model needs none.
         images: The images that it is trained on, if any: reports count them.
+        text_tokenizer: That of the model's texts, which goes into the run too; None where the model knows no text.
     """
 
     objective: Objective
@@ -86,3 +88,4 @@ class TrainingTask:
     card: str = ""
     save_tokenizer: Callable[[Path], object] | None = None
     images: ImageData | None = None
+    text_tokenizer: TextTokenizer | None = None

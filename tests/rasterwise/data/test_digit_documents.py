@@ -54,20 +54,20 @@ def test_answers_are_right() -> None:
             assert isinstance(first, str)
             assert digit_of(document.answer[0]) == digit_in(first) == document.number
         elif document.task == "sum":
-            one, plus, other, equals = document.prompt
-            assert (plus, equals) == (" plus ", " is ")
+            begin, one, middle, other, equals = document.prompt
+            assert (begin, middle, equals) == ("the sum of ", " and ", " is ")
             assert digit_of(one) + digit_of(other) == document.number
             word, *figures = document.answer
             assert word == SUM_WORDS[document.number]
             assert int("".join(str(digit_of(figure)) for figure in figures)) == document.number
         else:
-            (edited,) = document.answer
-            assert isinstance(first, Tensor)
+            (edited,), image = document.answer, document.prompt[1]
+            assert isinstance(image, Tensor)
             assert isinstance(edited, Tensor)
             undone = 255 - edited if document.task == "invert" else edited.rot90(-1, (1, 2))
-            assert torch.equal(undone, first)
-            assert digit_of(first) == document.number
-            assert document.prompt[1] == document.task
+            assert torch.equal(undone, image)
+            assert digit_of(image) == document.number
+            assert first == f"{document.task} "
 
 
 def test_a_document_is_a_function_of_seed_and_index() -> None:
@@ -85,7 +85,7 @@ def test_a_document_is_a_function_of_seed_and_index() -> None:
     tasks = Counter(document.task for document in many)
     assert set(tasks) == set(TASKS)
     assert all(500 < count < 700 for count in tasks.values())
-    sums = {tuple(map(digit_of, document.prompt[::2])) for document in many if document.task == "sum"}
+    sums = {tuple(map(digit_of, document.prompt[1::2])) for document in many if document.task == "sum"}
     assert sums == {(a, b) for a in range(10) for b in range(10) if a + b <= 9}
 
 
@@ -111,7 +111,7 @@ def test_documents_become_ids_and_come_back() -> None:
     """Through the pixel tokenizer, bytes and the grammar, all of them within a limit known beforehand."""
     pixels, text = PixelTokenizer(PixelTokenizerConfig(levels=4)), TextTokenizer()
     grid = pixels.grid(1, 2, 2)
-    grammar = Grammar(text.size, grid, length=2 + 3 * (grid.size + 2) + len(" plus  is seven"))
+    grammar = Grammar(text.size, grid, length=2 + 3 * (grid.size + 2) + len("the sum of  and  is seven"))
     for one in some(DigitDocuments(IMAGES, LABELS), 100):
         segments, expected = [], list[object]()
         for part in one.stored().content:
