@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.models import open_model, open_tokenizer
+from pipeline.text import TEXT_FOLDER, Prompts, TextModel, open_text_tokenizer, text_model
 from rasterwise.compression.codec import Codec, Compressed
 from rasterwise.compression.container import read_compressed
 from rasterwise.decoding.plan import SampledSymbols, SamplingPlan
@@ -24,6 +25,7 @@ from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.models.pretrained import CARD_NAME, evaluating, local_folder, upload_folder
 from rasterwise.symbols.condition import Condition
 from rasterwise.tokenizers.image import ImageTokenizer
+from rasterwise.tokenizers.text import TextTokenizer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,9 +40,10 @@ class ImagePipeline:
     Args:
         tokenizer: Turns images into symbols and back.
         model: The distribution of the symbols, trained on those of this very tokenizer.
+        text_tokenizer: Of the texts of a model of text and images; such a model needs it.
 
     Raises:
-        InputError: The model was trained on another tokenizer's symbols.
+        InputError: The model was trained on another tokenizer's symbols, or on the tokens of another text tokenizer.
 
     Example:
         >>> from rasterwise import Grid, ImagePipeline, PixelTokenizer, PixelTokenizerConfig
@@ -51,7 +54,12 @@ class ImagePipeline:
         (4, 4)
     """
 
-    def __init__(self, tokenizer: ImageTokenizer, model: AutoregressiveModel) -> None:
+    def __init__(
+        self,
+        tokenizer: ImageTokenizer,
+        model: AutoregressiveModel,
+        text_tokenizer: TextTokenizer | None = None,
+    ) -> None:
         wanted = model.config.tokenizer
         if wanted and wanted != tokenizer.fingerprint:
             raise InputError(
@@ -60,6 +68,8 @@ class ImagePipeline:
             )
         self.tokenizer = tokenizer
         self.model = model
+        self.text_tokenizer = text_tokenizer
+        self._text = text_model(model, text_tokenizer)
         self.image_shape = tokenizer.image_shape(model.grid)
         expected = tokenizer.grid(*self.image_shape)
         if expected != model.grid:
@@ -98,23 +108,25 @@ class ImagePipeline:
 
     # -------------------------------------------------------------------------------------- likelihood
 
-    def log_prob(self, images: Images, labels: Labels = None) -> Tensor:
-        """Log-probability of the images' symbols in nats, ``(B,)``.
+    def log_prob(self, images: Images, labels: Labels = None, texts: Prompts | None = None) -> Tensor:
+        """Log-probability of the images' symbols in nats, ``(B,)``, given labels or texts where they are given.
 
         It is the image's own log-probability only where the tokenizer loses nothing. Over VQ codes it is that of
         the code grid. A model in training mode is evaluated without its dropout.
         """
         symbols = self.encode(images)
         with torch.no_grad(), evaluating(self.model):
-            return self.model.log_prob(symbols, self._condition(labels, len(symbols)))
+            return self.model.log_prob(symbols, self._condition(labels, len(symbols), texts))
 
     # ---------------------------------------------------------------------------------------- sampling
 
     def sample(
         self,
-        n: int = 1,
+        n: int | None = None,
         labels: Labels = None,
         *,
+        prompts: Prompts | None = None,
+        best_of: int = 1,
         sampling: Sampling | None = None,
         seed: int | None = None,
         batch_size: int = 64,
@@ -127,8 +139,11 @@ class ImagePipeline:
         """Draw new images.
 
         Args:
-            n: How many.
+            n: How many; by default one, or one for each of several prompts.
             labels: A class for all of them, or n classes, by index or by name. None for unconditional images.
+            prompts: A text for all of them, or n texts, for a model of text and images.
+            best_of: Draw so many for each prompt, and keep the one that the prompt fits best, by the model's own
+                likelihood of the text given the image.
             sampling: Temperature, top-k, top-p and guidance.
             seed: Of the noise: the same seed gives the same images. None for a random one.
             batch_size: How many are drawn at once, in each process.
@@ -141,12 +156,16 @@ class ImagePipeline:
             progress: Called with (images drawn so far, counted by their symbols; images in all).
 
         Raises:
-            InputError: A label, an output or a number that does not fit, or guidance without labels.
+            InputError: A label, a prompt, an output or a number that does not fit, or guidance without a condition.
         """
         _check_output(output)
+        if n is None:
+            n = 1 if prompts is None or isinstance(prompts, str) else len(prompts)
         drawn = self.sample_symbols(
             n,
             labels,
+            prompts=prompts,
+            best_of=best_of,
             sampling=sampling,
             seed=seed,
             batch_size=batch_size,
@@ -162,6 +181,8 @@ class ImagePipeline:
         n: int = 1,
         labels: Labels = None,
         *,
+        prompts: Prompts | None = None,
+        best_of: int = 1,
         known: Tensor | None = None,
         mask: Tensor | None = None,
         sampling: Sampling | None = None,
@@ -176,6 +197,27 @@ class ImagePipeline:
 
         Arguments as for ``sample``; ``known`` and ``mask`` as for ``AutoregressiveModel.sample``.
         """
+        if best_of != 1:
+            if prompts is None or labels is not None or known is not None or best_of < 1:
+                raise InputError(
+                    f"best_of is {best_of}, which takes prompts alone, and 1 drawing or more of each"
+                )
+            given = [prompts] * n if isinstance(prompts, str) else prompts
+            several = [prompt for prompt in given for _ in range(best_of)]
+            drawn = self.sample_symbols(
+                len(several),
+                prompts=several,
+                sampling=sampling,
+                seed=seed,
+                batch_size=batch_size,
+                parallel=parallel,
+                window=window,
+                accelerator=accelerator,
+                progress=progress,
+            )
+            fit = self.text.match(self.text.texts(several, len(several)), drawn.symbols, batch_size)
+            best = fit.view(-1, best_of).argmax(1) + best_of * torch.arange(len(given))
+            return SampledSymbols(drawn.symbols[best])
         rows = None
         if accelerator is not None and accelerator.num_processes > 1:
             if seed is None:
@@ -184,7 +226,7 @@ class ImagePipeline:
         plan = SamplingPlan.of(
             self.model.grid,
             n,
-            self._condition(labels, n),
+            self._condition(labels, n, prompts),
             sampling=sampling,
             known=known,
             mask=mask,
@@ -206,6 +248,86 @@ class ImagePipeline:
             for part in (drawn.evaluations, drawn.positions)
         ]
         return SampledSymbols(accelerator.gather(drawn.symbols)[:n], *gathered)
+
+    # -------------------------------------------------------------------------------------------- text
+
+    @property
+    def text(self) -> TextModel:
+        """The model with its text tokenizer; InputError where it knows no text."""
+        if self._text is None:
+            raise InputError(
+                f"a {self.model.kind} takes no text; `rasterwise train prior --model chameleon` trains one that does"
+            )
+        return self._text
+
+    def caption(
+        self,
+        images: Images,
+        *,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        batch_size: int = 64,
+    ) -> list[str]:
+        """Draw a text for each image.
+
+        Args:
+            images: As for ``encode``.
+            sampling: As for ``sample``; a temperature of 0 takes the likeliest token each time.
+            seed: As for ``sample``.
+            batch_size: As for ``sample``.
+
+        Raises:
+            InputError: The model draws no texts, or as for ``encode``.
+        """
+        return self.text.caption(
+            self.encode(images), sampling=sampling, generator=_generator(seed), batch_size=batch_size
+        )
+
+    def generate(
+        self,
+        document: Sequence[str | Any],
+        *,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+    ) -> list[str | Image.Image]:
+        """Continue a document of texts and images up to its end.
+
+        Args:
+            document: Texts and images (PIL images, paths, tensors, arrays; see ``encode``) in reading order; a string
+                is a text. It may be empty.
+            sampling: As for ``sample``.
+            seed: As for ``sample``.
+
+        Returns:
+            What follows the document: texts and PIL images.
+
+        Raises:
+            InputError: The model does not continue documents; the document is too long; or as for ``encode``.
+        """
+        return self.generate_many([document], sampling=sampling, seed=seed)[0]
+
+    def generate_many(
+        self,
+        documents: Sequence[Sequence[str | Any]],
+        *,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        batch_size: int = 64,
+    ) -> list[list[str | Image.Image]]:
+        """As ``generate``, of several documents at once."""
+        if isinstance(documents, str) or any(isinstance(one, str) for one in documents):
+            raise InputError("a document is a list of texts and images, not a string")
+        encoded = [
+            [part if isinstance(part, str) else self.encode(part)[0] for part in document]
+            for document in documents
+        ]
+        drawn = self.text.continued(
+            encoded, sampling=sampling, generator=_generator(seed), batch_size=batch_size
+        )
+        return [
+            [part if isinstance(part, str) else self.decode(part[None])[0] for part in document]
+            for document in drawn
+        ]
 
     def complete(
         self,
@@ -339,7 +461,9 @@ class ImagePipeline:
         for part in ("tokenizer", "model"):
             if not (folder / part).is_dir():
                 raise InputError(f"{folder} holds no {part}/, expected a pipeline's folder or a prior's run")
-        return cls(open_tokenizer(folder / "tokenizer"), open_model(folder / "model"))
+        return cls(
+            open_tokenizer(folder / "tokenizer"), open_model(folder / "model"), open_text_tokenizer(folder)
+        )
 
     def save_pretrained(self, folder: str | Path, *, card: str = "") -> Path:
         """Save both stages to one folder, which appears whole or not at all."""
@@ -349,6 +473,8 @@ class ImagePipeline:
         with new_folder(folder) as pending:
             self.tokenizer.save_pretrained(pending / "tokenizer")
             self.model.save_pretrained(pending / "model")
+            if self.text_tokenizer:
+                self.text_tokenizer.save_pretrained(pending / TEXT_FOLDER)
             (pending / CARD_NAME).write_text(
                 f"---\nlibrary_name: rasterwise\ntags:\n- rasterwise\n---\n\n# {self.model.kind} on "
                 f"{self.tokenizer.kind}\n\nOpen it with `rasterwise.ImagePipeline.from_pretrained`.\n\n{card}\n",
@@ -384,16 +510,18 @@ class ImagePipeline:
             raise InputError(f"images are {found}, this model's are {height}×{width}; resize them")
         return batch
 
-    def _condition(self, labels: Labels, n: int) -> Condition | None:
+    def _condition(self, labels: Labels, n: int, texts: Prompts | None = None) -> Condition | None:
+        tokens = None if texts is None else self.text.texts(texts, n)
         if labels is None:
-            return None
+            return None if tokens is None else Condition(text=tokens)
         if isinstance(labels, Tensor | np.ndarray):
             labels = labels.tolist()
         if isinstance(labels, str) or not isinstance(labels, Sequence):
             labels = [labels] * n
         if len(labels) != n:
             raise InputError(f"{len(labels)} labels for {n} images; give one for all, or one each")
-        return Condition(torch.tensor([class_index(label, self.model.config.classes) for label in labels]))
+        indices = [class_index(label, self.model.config.classes) for label in labels]
+        return Condition(torch.tensor(indices), text=tokens)
 
 
 def class_index(label: int | str | np.integer, classes: Sequence[str]) -> int:

@@ -56,7 +56,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "__init__",
     ),
     "pipeline": (
-        "models",
+        "models text",
         "image_pipeline",
         "evaluation verification demo",
         "compare/plan",
