@@ -15,9 +15,22 @@ COMMANDS = {
         "main",
         "start here: train both stages on built-in digits and draw new ones",
     ),
+    "quickstart documents": (
+        "pipeline.commands.quickstart",
+        "main_documents",
+        "the same with text: digits from captions, captions from digits, and documents of both",
+    ),
     "train vqvae": ("stage1_vqvae.train", "main", "train a VQ-VAE on images"),
-    "encode": ("pipeline.commands.encode", "main", "encode a dataset to codes with a trained VQ-VAE"),
-    "train prior": ("pipeline.commands.train", "main_prior", "train a transformer prior on codes"),
+    "encode": (
+        "pipeline.commands.encode",
+        "main",
+        "encode images, with captions or in documents, to codes with a trained VQ-VAE",
+    ),
+    "train prior": (
+        "pipeline.commands.train",
+        "main_prior",
+        "train a transformer prior on codes, or a model of text and images",
+    ),
     "train pixel": (
         "pipeline.commands.train",
         "main_pixel",
@@ -29,6 +42,8 @@ COMMANDS = {
         "main",
         "encode and decode images, to show what the tokenizer keeps",
     ),
+    "caption": ("pipeline.commands.caption", "main", "write captions of images"),
+    "generate": ("pipeline.commands.generate", "main", "continue documents of text and images"),
     "complete": ("pipeline.commands.complete", "main", "keep a part of images and draw the rest"),
     "evaluate": ("pipeline.commands.evaluate", "main", "measure a VQ-VAE or a pipeline on a test split"),
     "compress": ("pipeline.commands.compress", "main", "compress images by a model's probabilities"),

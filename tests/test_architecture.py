@@ -56,7 +56,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "__init__",
     ),
     "pipeline": (
-        "models text",
+        "models text document_page",
         "image_pipeline",
         "evaluation verification demo",
         "compare/plan",

@@ -40,9 +40,40 @@ def quickstart(options: Quickstart) -> dict[str, Any]:
     return report
 
 
+@configuration()
+class QuickstartDocuments(Quickstart):
+    """Train both stages on handwritten digits and documents about them: text to image, image to text, and sums.
+
+    Attributes:
+        output: The folder for everything that it makes. Run again, it goes on, or shows the report.
+        force: Delete what is in the folder and start anew.
+        json: Print the report as JSON.
+    """
+
+    output: Path = Path("runs/quickstart-documents")
+
+
+def quickstart_documents(options: QuickstartDocuments) -> dict[str, Any]:
+    """Run the command; returns the report, which is also written to ``report.json``."""
+    run = RunFolder.claim(options.output, "quickstart documents", options, force=options.force)
+    if run.report:
+        return run.report
+    run.begin()
+    from pipeline.commands.digit_documents import make_digit_documents_run
+
+    report = make_digit_documents_run(options.output)
+    run.finish(report)
+    return report
+
+
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
     """The command."""
     return run_command(quickstart, Quickstart, arguments, program)
+
+
+def main_documents(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command ``rasterwise quickstart documents``."""
+    return run_command(quickstart_documents, QuickstartDocuments, arguments, program)
 
 
 if __name__ == "__main__":

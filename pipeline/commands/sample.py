@@ -29,6 +29,9 @@ class Sample:
         n: How many.
         label: Classes by name or index, which share the images evenly. By default all classes that the model has,
             a row each.
+        prompt: Texts to draw, which share the images evenly, a row each; for a model of text and images.
+        best_of: Draw so many for each image of a prompt, and keep the one that the text fits best, by the model's own
+            likelihood.
         output: A .png name for one image of them all, or a new folder for a file each.
         sampling: How symbols are drawn.
         seed: The same seed gives the same images.
@@ -43,6 +46,8 @@ class Sample:
     pipeline: str = "runs/prior"
     n: Count = 64
     label: tuple[str, ...] = ()
+    prompt: tuple[str, ...] = ()
+    best_of: Count = 1
     output: Path = Path("samples.png")
     sampling: Sampling = field(default_factory=Sampling)
     seed: Seed = 0
@@ -60,10 +65,14 @@ def sample(options: Sample) -> dict[str, Any]:
     classes = pipeline.model.config.classes
     chosen = [class_index(label, classes) for label in options.label] or list(range(len(classes)))
     labels = sorted((chosen * options.n)[: options.n], key=chosen.index) if chosen else None
+    prompts = sorted((options.prompt * options.n)[: options.n], key=options.prompt.index)
+    rows = len(options.prompt) or len(chosen)
     with Progress("sampling", "image", shown=accelerator.is_main_process) as progress:
         drawn = pipeline.sample_symbols(
             options.n,
             labels,
+            prompts=prompts or None,
+            best_of=options.best_of,
             sampling=options.sampling,
             seed=options.seed,
             batch_size=options.batch_size,
@@ -74,9 +83,9 @@ def sample(options: Sample) -> dict[str, Any]:
         )
     if accelerator.is_main_process:
         images = pipeline.decode(drawn.symbols, "tensor", batch_size=options.batch_size)
-        even = chosen and options.n % len(chosen) == 0
+        even = rows and options.n % rows == 0
         if is_png(output):
-            save_image(image_grid(images, columns=options.n // len(chosen) if even else None), output)
+            save_image(image_grid(images, columns=options.n // rows if even else None), output)
         else:
             save_images(images, output)
     report: dict[str, Any] = {"output": str(options.output), "images": options.n, "seed": options.seed}

@@ -23,10 +23,12 @@ WRITING: dict[str, tuple[str, list[str]]] = {
     "complete": (IMAGE, ["--pipeline", ABSENT, "--images", "absent.png"]),
     "compress": (FILE, ["--pipeline", ABSENT, "--images", "absent.png"]),
     "decompress": (FOLDER, ["--pipeline", ABSENT, "--input", "absent.rw"]),
+    "generate": (FOLDER, ["--pipeline", ABSENT, "--document", "absent.json"]),
     "plot": (IMAGE, [ABSENT]),
     "probe": (IMAGE, ["--source", ABSENT]),
     "encode": (FOLDER, ["--tokenizer", ABSENT]),
     "quickstart": (FOLDER, []),
+    "quickstart documents": (FOLDER, []),
     "train vqvae": (FOLDER, ["--dataset", ABSENT]),
     "train prior": (FOLDER, ["--codes", ABSENT]),
     "train pixel": (FOLDER, ["--dataset", ABSENT]),
@@ -57,7 +59,7 @@ def named(name: str, path: Path) -> Path:
 
 
 def test_every_command_that_writes_is_here() -> None:
-    assert set(COMMANDS) - set(WRITING) == {"evaluate", "verify"}
+    assert set(COMMANDS) - set(WRITING) == {"caption", "evaluate", "verify"}
 
 
 @pytest.mark.parametrize("name", WRITING)
