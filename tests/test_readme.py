@@ -46,7 +46,8 @@ def test_the_two_commands_come_first() -> None:
 
 def test_commands_and_python(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command and every Python block runs, in order, on a folder of images; trainings are cut short."""
-    folders.classes("my-images", 20)
+    for path in folders.classes("my-images", 20).rglob("*.png"):
+        path.with_suffix(".txt").write_text(f"a {path.parent.name}")
     monkeypatch.chdir(folders.root)
     monkeypatch.setattr("pipeline.evaluation.classifier.STEPS_AT_LEAST", 20)
     ran = 0
