@@ -49,15 +49,18 @@ class DocumentObjective(Objective):
     Args:
         model: What is trained.
         context_dropout: Share of documents whose first segment is left out, for guidance.
+        text_weight: How much more an id that is no code counts than a code.
     """
 
     model: Chameleon
     criterion = "nll_nats"
 
-    def __init__(self, model: Chameleon, context_dropout: float = 0.1) -> None:
+    def __init__(self, model: Chameleon, context_dropout: float = 0.1, text_weight: float = 1.0) -> None:
         super().__init__()
-        self.model, self.context_dropout = model, context_dropout
+        self.model, self.context_dropout, self.text_weight = model, context_dropout, text_weight
 
     def forward(self, batch: Batch) -> Losses:
         longest = int((batch.values != PAD).sum(1).max())
-        return document_losses(self.model, batch.values[:, :longest], self.context_dropout)
+        return document_losses(
+            self.model, batch.values[:, :longest], self.context_dropout, text_weight=self.text_weight
+        )

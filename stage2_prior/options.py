@@ -9,7 +9,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 from pydantic import Field
 
 from rasterwise.command_line.options import TrainingOptions, in_order
-from rasterwise.configuration import CountOrZero, Share, configuration
+from rasterwise.configuration import CountOrZero, Share, Weight, configuration
 from rasterwise.training.config import TrainingConfig
 from stage2_prior.transformer.network import TransformerPriorConfig
 
@@ -58,6 +58,8 @@ class TrainTextPrior(TrainingOptions, Generic[Model]):
         training: How it is trained.
         text_dropout: Share of texts (of documents, of first segments) left out in training, so that guidance has an
             unconditional model.
+        text_weight: In training on documents, how much more an id of text counts than an image code; what is reported
+            is not weighted.
     """
 
     codes: Path = Path("runs/codes")
@@ -69,3 +71,4 @@ class TrainTextPrior(TrainingOptions, Generic[Model]):
     text_limit: CountOrZero = 0
     training: TrainingConfig = field(default_factory=TrainingConfig)
     text_dropout: Share = 0.1
+    text_weight: Weight = 1.0

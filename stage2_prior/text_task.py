@@ -90,7 +90,7 @@ def _documents_task(options: TrainTextPrior[Any], decode: Decode | None) -> Trai
         for some, fingerprint in zip(both, (data.key.train, data.key.test), strict=True)
     )
     return TrainingTask(
-        DocumentObjective(model, options.text_dropout),
+        DocumentObjective(model, options.text_dropout, options.text_weight),
         train,
         evaluate=lambda model, accelerator: evaluate_documents(model, tokenizer, test, accelerator),
         draw=None if decode is None else lambda model: sample_image(model, decode),

@@ -17,7 +17,12 @@ from stage2_prior.documents.network import ChameleonNetwork
 
 
 def document_losses(
-    model: ChameleonNetwork, ids: Tensor, dropout: float, condition: Condition | None = None
+    model: ChameleonNetwork,
+    ids: Tensor,
+    dropout: float,
+    condition: Condition | None = None,
+    *,
+    text_weight: float = 1.0,
 ) -> Losses:
     """Negative log-likelihood of documents, a mean over the ids that are not the only ones allowed, and the z-loss.
 
@@ -27,6 +32,8 @@ def document_losses(
         dropout: Share of documents whose first segment is left out, so that the model also learns what follows
             without it, which guidance needs.
         condition: B labels, or None.
+        text_weight: How much more an id that is no code counts than a code, in what is minimised alone: an image has
+            many more ids than the words that tell what it shows.
 
     References:
         The z-loss log² Z: Chowdhery et al., PaLM, 2022 (arXiv 2204.02311); in Chameleon, section 2.3.2.
@@ -41,8 +48,8 @@ def document_losses(
     chosen = allowed.sum(-1) > 1
     codes = model.vocabulary.is_code(ids)
     log_z = logits.logsumexp(-1).where(chosen, 0)
-    count = chosen.sum()
-    total = (nats.sum() + model.config.z_loss * log_z.square().sum()) / count
+    weights = torch.where(codes, 1.0, text_weight) * chosen
+    total = ((nats + model.config.z_loss * log_z.square()) * weights).sum() / weights.sum()
     shown = {
         "nll_nats": nats.sum() / len(ids),
         "nats_per_code": nats.where(codes, 0).sum() / codes.sum().clamp(min=1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from rasterwise.data.dataset import ImageData, open_images
 from rasterwise.data.document_sources import DigitDocumentsConfig, make_digit_documents
 from rasterwise.data.indexed import tensor_split
 from rasterwise.data.sources.digits import digit_captions
+from rasterwise.data.splits import Batch
 from rasterwise.symbols.documents.document import Document, TextSegment
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from rasterwise.tokenizers.text import TextTokenizer
 from stage2_prior.documents.model import Chameleon
+from stage2_prior.documents.network import ChameleonConfig
+from stage2_prior.objectives import DocumentObjective
 from stage2_prior.train import main as train
 
 TINY = [
@@ -152,3 +156,23 @@ def test_refusals(codes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert train([*words, f"--output={tmp_path / 'run'}", *TINY]) == 2
         (line,) = lines(capsys)
         assert said in line
+
+
+def test_text_counts_more_than_codes() -> None:
+    """What is minimised is the mean of both kinds' nats, by their weights; what is shown stays as it is."""
+    torch.manual_seed(0)
+    config = ChameleonConfig(
+        grid=PixelTokenizer(LEVELS).grid(1, 2, 2), text_length=3, depth=1, width=16, heads=2
+    )
+    model = Chameleon(dataclasses.replace(config, z_loss=0.0, dropout=0.0))
+    texts = TextTokenizer().encode_batch(["abc", "d"]).batch
+    ids = model.document_ids(texts, torch.randint(2, (2, 1, 2, 2)), "text-to-image")
+    batch = Batch(ids)
+    plain, weighted = (DocumentObjective(model, 0.0, weight)(batch) for weight in (1.0, 5.0))
+    assert plain.shown == weighted.shown
+    grammar = model.grammar()
+    nats = -grammar.log_probs(model.document_logits(ids), ids)
+    codes = model.vocabulary.is_code(ids)
+    chosen = (grammar.allowed(grammar.states(ids)[:, :-1]).sum(-1) > 1) & ~codes
+    expected = (nats[codes].sum() + 5 * nats[chosen].sum()) / (codes.sum() + 5 * chosen.sum())
+    torch.testing.assert_close(weighted.total, expected)
