@@ -54,7 +54,7 @@ def make_digit_documents_run(output: Path) -> dict[str, Any]:
         stage2 = train_text_prior_with_images(documents_recipe(encoded.folder, output / "prior"))
         progress.line("4/4 having it name, draw and add digits it has never seen")
     pipeline = ImagePipeline.from_pretrained(output / "prior")
-    measured = measure_digit_documents(pipeline, output / "page")
+    measured = measure_digit_documents(pipeline, output / "page", answers=ANSWERS)
     return {
         "page": str(output / "page" / "index.html"),
         "pipeline": str(output / "prior"),
@@ -70,7 +70,7 @@ def make_digit_documents_run(output: Path) -> dict[str, Any]:
 
 
 def measure_digit_documents(
-    pipeline: ImagePipeline, page: Path, *, answers: int = ANSWERS, seed: int = 0
+    pipeline: ImagePipeline, page: Path, *, answers: int, seed: int = 0
 ) -> dict[str, Any]:
     """Have a chameleon answer tasks about test digits, at temperature 1, and measure the answers.
 

@@ -312,7 +312,9 @@ def test_a_run_goes_on_with_its_own_data_alone(
 
 def test_no_such_command(capsys: pytest.CaptureFixture[str]) -> None:
     """The message lists the commands, and after ``train`` or ``compare`` those that may follow."""
-    assert "no command 'paint'; expected quickstart, train vqvae, encode" in failed(capsys, "paint")
+    assert "no command 'paint'; expected quickstart, quickstart documents, train vqvae" in failed(
+        capsys, "paint"
+    )
     line = failed(capsys, "train", "pixels-please")
     assert line.endswith("no command 'train pixels-please'; expected train vqvae, train prior, train pixel")
 
