@@ -24,6 +24,7 @@ from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from rasterwise.tokenizers.text import TextTokenizer
 from stage2_prior.documents.model import Chameleon
 from stage2_prior.documents.network import ChameleonConfig
+from stage2_prior.models import TEXT_MODELS
 from stage2_prior.objectives import DocumentObjective
 from stage2_prior.train import main as train
 
@@ -89,6 +90,25 @@ def test_a_run_holds_both_tokenizers_and_resumes(
     assert train([f"--resume={tmp_path / 'run'}", "--model=transformer"]) == 2
     assert lines(capsys) == [
         f"rasterwise: --model is 'transformer', but the run in {tmp_path / 'run'} has 'chameleon'; leave --model out"
+    ]
+
+
+@pytest.mark.parametrize("name", ["dalle", "parti"])
+def test_captioned_images_train_every_model(
+    name: str, codes: Path, documents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the same command; a model of pairs refuses documents."""
+    words = [f"--model={name}", f"--output={tmp_path / 'run'}", *TINY, "--json"]
+    assert train([*words, f"--codes={codes}"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["test"]["nll_nats"] > 0
+    assert ("text_bits_per_byte" in report["test"]) == (name == "dalle")
+    model = TEXT_MODELS[name].from_pretrained(tmp_path / "run")
+    assert model.kind == name
+    assert train([*words, f"--codes={documents}", f"--output={tmp_path / 'other'}"]) == 2
+    assert lines(capsys) == [
+        f"rasterwise: {documents} holds documents, and a {name} is trained on captioned images; --model chameleon "
+        "takes documents"
     ]
 
 
