@@ -15,7 +15,7 @@ from stage2_prior.transformer.cached_weights import fill, rotations
 from stage2_prior.transformer.decoder import BlockDecoder
 
 
-class DocumentDecoder(BlockDecoder):
+class PrefixedDecoder(BlockDecoder):
     """Decodes what follows prefixes of documents, of different lengths in one batch, without any grammar.
 
     The prefixes pass the layers once, in one teacher-forced pass. The positions of the cache are those of the longest
@@ -47,7 +47,7 @@ class DocumentDecoder(BlockDecoder):
         super().__init__(
             model.transformer, grid, taken(vectors, last, 1)[:, 0], symbols=symbols, prefix=filled
         )
-        self.grammar, self.rotary, self.first_symbol = model.grammar(), model.rotary, symbols.start or 0
+        self.grammar, self.rotary = model.grammar(), model.rotary
         states = self.grammar.states(prefixes)
         self.state = taken(states, last + 1, 1)[:, 0]
         if filled:
@@ -66,21 +66,42 @@ class DocumentDecoder(BlockDecoder):
     def _biases(self) -> list[Tensor] | None:
         return self.bias
 
+
+class DocumentDecoder(PrefixedDecoder):
+    """Decodes whatever may follow: what has been drawn says where the next id is."""
+
     def _rotation(self) -> Tensor:
         angles = self.rotary.pair_angles(self.grammar.positions(self.state))
         return rotations(angles, self.stream.dtype)
 
     def _advance(self, symbols: Tensor) -> None:
         super()._advance(symbols)
-        self.state.copy_(self.grammar.advance(self.state, symbols[:, 0] + self.first_symbol))
+        self.state.copy_(self.grammar.advance(self.state, symbols[:, 0]))
 
 
-def image_decoder(model: ChameleonNetwork, batch_size: int, condition: Condition | None) -> Decoder:
-    """Decodes images, each after its text."""
-    texts = model.texts(condition, batch_size)
-    lengths = None if condition is None or condition.text is None else texts.lengths + 2
-    prefixes = image_prefixes(model, texts)
-    return DocumentDecoder(model, prefixes, lengths, model.grid, symbols=model.code_ids, condition=condition)
+class ImageDecoder(PrefixedDecoder):
+    """Decodes images, each after its text: their positions are known before a code is drawn.
+
+    Args:
+        model: In evaluation mode.
+        batch_size: How many images are decoded at once.
+        condition: B conditions, or None.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: ChameleonNetwork, batch_size: int, condition: Condition | None) -> None:
+        texts = model.texts(condition, batch_size)
+        lengths = None if condition is None or condition.text is None else texts.lengths + 2
+        prefixes = image_prefixes(model, texts)
+        super().__init__(model, prefixes, lengths, model.grid, symbols=model.code_ids, condition=condition)
+        # A code takes the state one place and one code on; of the prefix's positions nobody asks here.
+        step = torch.arange(self.cache.memory.shape[3], device=prefixes.device)[:, None, None] - self.prefix
+        states = self.state + step * torch.tensor([1, 0, 1], device=prefixes.device)
+        angles = self.rotary.pair_angles(self.grammar.positions(states))
+        self.rotations = rotations(angles, self.stream.dtype)  # (positions, B, 3 · h / 2)
+
+    def _rotation(self) -> Tensor:
+        return self.cache.row_of(self.rotations)
 
 
 class GrammarDecoder(Decoder):

@@ -12,7 +12,7 @@ from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.documents.grammar import Form
 from rasterwise.symbols.text import TextBatch
 from rasterwise.training.objective import Losses
-from stage2_prior.documents.decoder import image_decoder
+from stage2_prior.documents.decoder import ImageDecoder
 from stage2_prior.documents.generation import continued
 from stage2_prior.documents.losses import document_losses
 from stage2_prior.documents.network import ChameleonNetwork, captioned, image_prefixes
@@ -50,7 +50,7 @@ class Chameleon(ChameleonNetwork):
     kind = "chameleon"
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
-        return image_decoder(self, batch_size, condition)
+        return ImageDecoder(self, batch_size, condition)
 
     # ------------------------------------------------------------------------------------------ likelihoods
 
