@@ -150,16 +150,21 @@ class TransformerBlock(nn.Module):
         causal: bool = True,
     ) -> Tensor:
         """``(B, T, D)`` to the same shape. Arguments as for ``Attention``; the last but one for the context."""
-        pre = self.norm_order == "pre"
         norm = self.input_layernorm
-        mixed = self.self_attn(norm(x) if pre else x, rotary, mask, causal=causal)
-        x = x + (mixed if pre else norm(mixed))
+        x = self._added(x, self.self_attn(self._entering(x, norm), rotary, mask, causal=causal), norm)
         if self.cross_attn is not None and self.cross_attn_layernorm is not None:
             norm = self.cross_attn_layernorm
-            mixed = self.cross_attn(norm(x) if pre else x, mask=context_mask, context=context)
-            x = x + (mixed if pre else norm(mixed))
+            mixed = self.cross_attn(self._entering(x, norm), mask=context_mask, context=context)
+            x = self._added(x, mixed, norm)
         norm = self.post_attention_layernorm
-        return x + (self.mlp(norm(x)) if pre else norm(self.mlp(x)))
+        return self._added(x, self.mlp(self._entering(x, norm)), norm)
+
+    def _entering(self, x: Tensor, norm: nn.RMSNorm) -> Tensor:
+        return norm(x) if self.norm_order == "pre" else x
+
+    def _added(self, x: Tensor, branch: Tensor, norm: nn.RMSNorm) -> Tensor:
+        """The stream and a branch, which autocast may have rounded: it is normalised in the stream's precision."""
+        return x + (branch if self.norm_order == "pre" else norm(branch.to(x.dtype)))
 
 
 class Layers(nn.Module):
