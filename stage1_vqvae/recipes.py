@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rasterwise.data.config import DataConfig
 from rasterwise.training.config import TrainingConfig
+from stage1_vqvae.autoencoders.attention import AttentionConfig
 from stage1_vqvae.autoencoders.convolutional import ConvolutionalConfig
 from stage1_vqvae.losses.adversarial import AdversarialConfig
 from stage1_vqvae.losses.perceptual import PerceptualConfig
@@ -51,5 +52,23 @@ def emoji_vqgan_recipe(dataset: str, output: Path) -> TrainVQVAE:
         ),
         training=TrainingConfig(
             steps=1600, batch_size=16, learning_rate=1e-3, ema_decay=0.995, evaluate_every=200
+        ),
+    )
+
+
+def vqgan_256_recipe(dataset: str, output: Path) -> TrainVQVAE:
+    """A VQGAN of photographs, 256×256 to 16×16 of 16,384 codes, as wide as published ones. For a GPU; not yet run."""
+    return TrainVQVAE(
+        output=output,
+        data=DataConfig(dataset=dataset, size=256, streaming=True),
+        model=VQVAEConfig(
+            factor=16,
+            quantizer=L2QuantizerConfig(codebook_size=16_384),
+            autoencoder=AttentionConfig(width=128, blocks=2, bottleneck=256),
+        ),
+        perceptual=PerceptualConfig(perceptual_weight=0.2),
+        adversarial=AdversarialConfig(adversarial_weight=0.5, adversarial_start=20_000),
+        training=TrainingConfig(
+            steps=250_000, batch_size=32, learning_rate=1e-4, ema_decay=0.9999, precision="bf16"
         ),
     )

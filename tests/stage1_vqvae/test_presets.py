@@ -6,9 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
 from rasterwise.errors import InputError
+from stage1_vqvae import VQVAE
+from stage1_vqvae.options import TrainVQVAE
 from stage1_vqvae.presets import PRESETS, check_preset, preset_options
+from stage1_vqvae.recipes import emoji_vqgan_recipe, vqgan_256_recipe
 from stage1_vqvae.train import main
 
 
@@ -56,3 +60,23 @@ def test_constraints_of_python_callers() -> None:
     options = dataclasses.replace(options, adversarial=PRESETS["vqvae"].options.adversarial)
     with pytest.raises(InputError, match="--adversarial-weight is 0"):
         check_preset("vqgan", options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(preset_options(name, None, None) for name in PRESETS),
+        emoji_vqgan_recipe("x", Path("y")),
+        vqgan_256_recipe("x", Path("y")),
+    ],
+    ids=[*PRESETS, "emoji", "256"],
+)
+def test_every_preset_and_recipe_can_be_built(options: TrainVQVAE) -> None:
+    """Without memory: the shapes fit together."""
+    config = dataclasses.replace(options.model, channels=3)
+    with torch.device("meta"):
+        model = VQVAE(config)
+        latents = model.encoder(torch.zeros(2, 3, 64, 64))
+        decoded = model.decoder(torch.zeros(2, model.quantizer.code_width, *latents.shape[2:]))
+    assert latents.shape[1] == model.quantizer.latent_width
+    assert decoded.shape == (2, config.outputs, 64, 64)
