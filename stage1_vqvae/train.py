@@ -11,6 +11,7 @@ from rasterwise.command_line.run import USER_ERROR, run_command, split_word
 from rasterwise.command_line.training import read_images, run_training
 from rasterwise.data.augmentation import augmented
 from rasterwise.errors import InputError
+from rasterwise.processes import first_to_fail
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.objective import TrainingTask
 from stage1_vqvae.autoencoders.table import AUTOENCODERS
@@ -69,7 +70,8 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
     try:
         default = preset_options(*chosen.values())
     except InputError as error:
-        print(f"rasterwise: {error}", file=sys.stderr)
+        if first_to_fail():
+            print(f"rasterwise: {error}", file=sys.stderr)
         return USER_ERROR
 
     def command(options: TrainVQVAE) -> dict[str, Any]:
