@@ -24,7 +24,7 @@ from pipeline.compare.measurement.cell import (
 from pipeline.compare.plan.families import FAMILIES
 from pipeline.compare.plan.settings import Cell, Settings
 from rasterwise.errors import is_out_of_memory
-from rasterwise.files import read_json, remove_folder, write_json
+from rasterwise.files import member, read_json, remove_folder, write_json
 from rasterwise.measure.machine import machine_facts
 from rasterwise.measure.timing import chosen_device, in_fresh_process
 from rasterwise.progress import Progress
@@ -176,7 +176,11 @@ def _folder(output: Path, cell: Cell) -> Path:
 
 def _figures(folder: Path) -> Figures:
     path = folder / RESULT_NAME
-    return read_json(path) if path.exists() else {"status": NOT_YET}
+    if not path.exists():
+        return {"status": NOT_YET}
+    figures = read_json(path)
+    member(figures, "status", str, path)
+    return figures
 
 
 def _lacks(folder: Path, retry: bool) -> bool:

@@ -7,20 +7,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 
 from pipeline.compare.plan.budget import Budget
 from rasterwise.data.splits import Split
-from rasterwise.files import read_json, write_json
+from rasterwise.files import from_json, read_json, write_json
 from rasterwise.measure.timing import median, seconds_of, with_peak_memory
 from rasterwise.training.accelerator import start_accelerator
-from rasterwise.training.config import TrainingConfig
+from rasterwise.training.config import TrainingConfig, TrainingReport
 from rasterwise.training.dry_run import extrapolated_costs
 from rasterwise.training.loop import train
 from rasterwise.training.objective import Evaluate, Objective, TrainingTask
-from rasterwise.training.run.run_folder import RunFolder
+from rasterwise.training.run.run_folder import REPORT_NAME, RunFolder
 from rasterwise.training.step import TrainingStep
 
 STEPS_NAME = "steps.json"
@@ -53,8 +52,23 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class PlannedSteps:
+    """How long a stage trains: ``steps.json``.
+
+    Attributes:
+        steps: Training steps.
+        flops_a_step: FLOPs of one.
+        step_seconds: Seconds of the steps that were timed; none where the budget is not one of time.
+    """
+
+    steps: int
+    flops_a_step: int
+    step_seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class StageReport:
-    """The result of a stage's training.
+    """The result of a stage's training: ``stage.json``.
 
     Attributes:
         steps: Training steps.
@@ -82,9 +96,10 @@ def train_stage(stage: Stage, budget: Budget) -> StageReport:
     """
     done = stage.folder / STAGE_NAME
     if done.exists():
-        return StageReport(**read_json(done))
+        report: StageReport = from_json(StageReport, read_json(done), done)
+        return report
     planned = planned_steps(stage, budget)
-    steps = planned["steps"]
+    steps = planned.steps
     training = dataclasses.replace(
         stage.training,
         steps=steps,
@@ -98,36 +113,37 @@ def train_stage(stage: Stage, budget: Budget) -> StageReport:
     accelerator = start_accelerator(training)
     task = TrainingTask(stage.objective(), stage.split, stage.evaluate, card="Trained for a comparison.")
     run = RunFolder.claim(stage.folder / "run", "compare", training)
-    report = run.report or {}
+    before, trained = run.report, list[TrainingReport]()
 
     def work() -> None:
-        if not report:
-            report.update(dataclasses.asdict(train(task, training, run, accelerator)))
+        path = run.path / REPORT_NAME
+        trained.append(
+            train(task, training, run, accelerator)
+            if before is None
+            else from_json(TrainingReport, before, path)
+        )
 
     memory = with_peak_memory(work, accelerator.device)
-    if report["stopped"]:
+    if trained[0].stopped:
         raise StoppedError
     result = StageReport(
         steps=steps,
-        images_per_second=report["items_per_second"],
-        seconds=report["training_seconds"],
-        flops=float(steps) * planned["flops_a_step"],
+        images_per_second=trained[0].items_per_second,
+        seconds=trained[0].training_seconds,
+        flops=float(steps) * planned.flops_a_step,
         peak_bytes=memory.peak_bytes,
-        test=report["test"],
+        test=trained[0].test,
     )
     write_json(done, dataclasses.asdict(result))
     return result
 
 
-def planned_steps(stage: Stage, budget: Budget) -> dict[str, Any]:
-    """How many steps the budget allows: measured once and written down, so that a resumed training takes as many.
-
-    Returns:
-        ``steps``, ``flops_a_step``, and the timed ``step_seconds``.
-    """
+def planned_steps(stage: Stage, budget: Budget) -> PlannedSteps:
+    """How many steps the budget allows: measured once and written down, so that a resumed training takes as many."""
     path = stage.folder / STEPS_NAME
     if path.exists():
-        return read_json(path)
+        found: PlannedSteps = from_json(PlannedSteps, read_json(path), path)
+        return found
     accelerator = start_accelerator(stage.training)
     objective = stage.objective()
     seconds: list[float] = []
@@ -138,8 +154,8 @@ def planned_steps(stage: Stage, budget: Budget) -> dict[str, Any]:
     batch = next(stage.split.shuffled(stage.training.batch_size, seed=stage.training.seed))
     flops = extrapolated_costs(objective, batch.to(accelerator.device), accelerator).flops
     steps = budget.steps(step_seconds=median(seconds) if seconds else 0.0, flops_a_step=flops)
-    planned = {"steps": steps, "flops_a_step": flops, "step_seconds": seconds}
-    write_json(path, planned)
+    planned = PlannedSteps(steps, flops, tuple(seconds))
+    write_json(path, dataclasses.asdict(planned))
     return planned
 
 
