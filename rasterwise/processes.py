@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from rasterwise.errors import InputError
 
 STORE_SECONDS = 10
+MEETING_SECONDS = 60
+"""Processes that torchrun has not started, but SLURM, say, have so long to find one another."""
 OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -32,11 +37,21 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def refuse_half_an_environment() -> None:
-    """Raise an InputError if some of torchrun's variables are set and others are not.
+_store: Any = None
+"""That of the first of several processes without an agent: torch takes over the one that listens already."""
 
-    They were left over, then: this process would wait for others, or keep its report to itself.
+
+def refuse_leftover_environment() -> None:
+    """Raise an InputError if torchrun's variables are set, some of them or all, and no other process is there.
+
+    They were left over, then: this process would wait for others, half an hour long, or keep its report to itself.
     """
+    _refuse_half_an_environment()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _meet_the_others()
+
+
+def _refuse_half_an_environment() -> None:
     given = [name for name in OF_TORCHRUN if name in os.environ]
     lacking = [name for name in OF_TORCHRUN if name not in os.environ]
     alone = os.environ.get("WORLD_SIZE", "1") == "1" and os.environ.get("RANK", "0") == "0"
@@ -45,6 +60,49 @@ def refuse_half_an_environment() -> None:
             f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} set in the environment, but not "
             f"{', '.join(lacking)}; start several processes with torchrun, or unset {' and '.join(given)}"
         )
+
+
+def _meet_the_others() -> None:
+    """Wait until all processes are there. torchrun's agent is there before them, and knows of each."""
+    import torch.distributed as distributed
+
+    global _store
+    host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    has_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    deadline = time.monotonic() + (STORE_SECONDS if has_agent else MEETING_SECONDS)
+
+    def wait_until(condition: Callable[[], bool]) -> None:
+        while not condition():
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"RANK={rank} and WORLD_SIZE={world} are set in the environment, but the other processes are not "
+                    f"found at {host}:{port}; start them with torchrun, or unset RANK and WORLD_SIZE"
+                )
+            time.sleep(0.05)
+
+    if has_agent or rank:
+        wait_until(lambda: _listens(host, port))
+    if not has_agent:
+        try:
+            _store = distributed.TCPStore(
+                host, int(port), is_master=not rank, wait_for_workers=False, multi_tenant=True
+            )
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"RANK={rank} and WORLD_SIZE={world} are set in the environment, but {host}:{port} cannot be used "
+                f"({str(error).splitlines()[0]}); start several processes with torchrun, or unset RANK and WORLD_SIZE"
+            ) from None
+        _store.add("rasterwise/met", 1)
+        wait_until(lambda: bool(_store.add("rasterwise/met", 0) >= world))
+
+
+def _listens(host: str, port: str) -> bool:
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def first_to_fail() -> bool:

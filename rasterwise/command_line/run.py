@@ -22,7 +22,7 @@ from rasterwise.processes import (
     first_to_fail,
     is_main_process,
     leave_process_group,
-    refuse_half_an_environment,
+    refuse_leftover_environment,
 )
 
 Options = TypeVar("Options")
@@ -161,7 +161,7 @@ def report_of(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
 
 def _reported(work: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], int]:
     """The report of some work, and the exit status, which is another than 0 where the work is not done."""
-    refuse_half_an_environment()
+    refuse_leftover_environment()
     try:
         return work(), 0
     except UnfinishedError as unfinished:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from rasterwise import processes
+from rasterwise.errors import InputError
 from rasterwise.files import load_tensors
 from rasterwise.training.run.metrics_log import METRICS_NAME, read_metrics
 from tests.processes import QUANTIZED, STAGES, STEPS
@@ -123,3 +127,41 @@ def test_one_process_reports_a_defect() -> None:
     assert done.returncode != 0
     assert done.stderr.count("ValueError: a defect\n") == 1
     assert "Connection closed" not in done.stderr
+
+
+@pytest.mark.parametrize("left", [{"RANK": "0"}, {"RANK": "1"}, {"TORCHELASTIC_USE_AGENT_STORE": "True"}])
+def test_leftover_variables_of_torchrun_end_in_a_line(
+    left: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are set and nobody is there: the first process, another one, one whose agent has gone."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    variables = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", **left}
+    for name, value in {**variables, "MASTER_PORT": str(port)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, "MEETING_SECONDS", 0.2)
+    monkeypatch.setattr(processes, "STORE_SECONDS", 0.2)
+    monkeypatch.setattr(processes, "_store", None)
+    with pytest.raises(InputError, match=rf"not found at 127.0.0.1:{port}; .* unset RANK and WORLD_SIZE"):
+        processes.refuse_leftover_environment()
+
+
+def test_processes_started_by_hand_meet() -> None:
+    """Without torchrun, by its variables alone, as SLURM starts them."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    names = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-m", "tests.rasterwise.failing", "means"]
+    started = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **names, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    printed = [process.communicate(timeout=200)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert json.loads(printed[0])["here"] == [1.5, 2]
+    assert not printed[1]
