@@ -74,7 +74,12 @@ class Preparation:
 
 
 def stored_bytes(row: Row, column: str, split: str) -> bytes:
-    """The bytes of a row's image, as they are stored; BrokenImageError where there are none."""
+    """The bytes of a row's image, as they are stored.
+
+    Raises:
+        BrokenImageError: There are none.
+        InputError: The file was changed after the dataset was opened.
+    """
     stored = row.values[column] or {}
     content, path = stored.get("bytes"), stored.get("path")
     if content is not None:
@@ -84,7 +89,10 @@ def stored_bytes(row: Row, column: str, split: str) -> bytes:
     if file is None or not file.is_absolute():
         raise BrokenImageError(f"{_named(row, column, split)} is missing, expected an image; {MEND}")
     try:
-        return file.read_bytes()
+        with file.open("rb") as opened:
+            if row.state is not None:
+                row.state.refuse_change(_named(row, column, split), os.fstat(opened.fileno()))
+            return opened.read()
     except OSError as error:
         raise BrokenImageError(
             f"{_named(row, column, split)} cannot be read ({error.strerror}); {MEND}"

@@ -76,7 +76,7 @@ class FolderTable:
             values[LABEL] = self.classes[index]
         if self.captions:
             values[self.captions.column] = self.captions.by_image[name]
-        return Row(index, values, path)
+        return Row(index, values, path, self.states[index])
 
 
 def open_image_folder(

@@ -56,6 +56,7 @@ class ParquetRows:
     Attributes:
         paths: Paths or URLs, in order.
         footers: pyarrow's metadata of each.
+        states: Of the files, when their footers were read.
         columns: What the columns hold that are read.
         hold_out: Which rows; None for all.
         declared: The columns are those that the dataset declares, not those that its files say themselves.
@@ -63,6 +64,7 @@ class ParquetRows:
 
     paths: tuple[str, ...]
     footers: tuple[Any, ...]
+    states: tuple[FileState, ...]
     columns: Mapping[str, Column]
     hold_out: HoldOut | None = None
     declared: bool = False
@@ -78,21 +80,18 @@ class ParquetRows:
         Raises:
             InputError: A file is no whole parquet file.
         """
+        states = tuple(map(_state_of, paths))
         with ThreadPoolExecutor(16) as pool:  # they may be far away
             footers = tuple(pool.map(lambda path: _opened(path).metadata, paths))
         if features is None:
-            return cls(tuple(paths), footers, _columns_of(paths[0], footers[0]))
+            return cls(tuple(paths), footers, states, _columns_of(paths[0], footers[0]))
         columns = {name: column_of(feature) for name, feature in features.items()}
-        return cls(tuple(paths), footers, columns, declared=True)
+        return cls(tuple(paths), footers, states, columns, declared=True)
 
-    @cached_property
+    @property
     def files(self) -> Mapping[str, FileState]:
         """The files by path, with their size and time of change; a URL names its revision and is its own state."""
-        found = {}
-        for name in self.paths:
-            status = Path(name).stat() if Path(name).is_file() else None
-            found[name] = FileState(status.st_size, status.st_mtime_ns) if status else FileState(0, 0)
-        return found
+        return dict(zip(self.paths, self.states, strict=True))
 
     @property
     def state(self) -> tuple[object, ...]:
@@ -219,6 +218,8 @@ class ParquetRows:
         unreadable = (pyarrow.ArrowException, OSError)
         try:
             file = _opened(name, self.footers[run.file])
+            if Path(name).is_file():
+                self.states[run.file].refuse_change(name, Path(name).stat())
             first = 0
             for batch in file.iter_batches(size, row_groups=[run.group], columns=list(self.columns)):
                 low, high = np.searchsorted(wanted, (first, first + len(batch)))
@@ -238,6 +239,11 @@ class ParquetRows:
         """Rows as dictionaries, with images as their files' bytes and path."""
         columns = {name: column.values(batch.column(name)) for name, column in self.columns.items()}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _state_of(name: str) -> FileState:
+    status = Path(name).stat() if Path(name).is_file() else None
+    return FileState(status.st_size, status.st_mtime_ns) if status else FileState(0, 0)
 
 
 def _columns_of(path: str, footer: Any) -> dict[str, Column]:

@@ -24,11 +24,13 @@ class Row:
         index: Its index in its split as stored, before any rows are held out.
         values: What its columns hold.
         file: The file that it was read from, where one is known.
+        state: Of the file, where that is the image itself.
     """
 
     index: int
     values: dict[str, Any]
     file: str = ""
+    state: FileState | None = None
 
 
 @dataclass(frozen=True)

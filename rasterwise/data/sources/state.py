@@ -35,6 +35,13 @@ class FileState:
             return self.content == other.content
         return (self.size, self.modified_ns) == (other.size, other.modified_ns)
 
+    def refuse_change(self, name: str, now: os.stat_result) -> None:
+        """InputError where the file has another size or time now: it was changed after the dataset was opened."""
+        if self.modified_ns and (now.st_size, now.st_mtime_ns) != (self.size, self.modified_ns):
+            raise InputError(
+                f"{name} was changed after the dataset was opened; bring back what was there, or start anew"
+            )
+
     def __str__(self) -> str:
         return f"{self.size} {self.modified_ns} {self.content}".strip()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from pathlib import Path
 
 import psutil
@@ -152,3 +153,21 @@ def test_processes_agree_on_where_images_are_held(tmp_path: Path, monkeypatch: p
     folder = save_images(tmp_path / "set", set(), 12)
     split: Split = open_images(DataConfig(str(folder))).train
     assert isinstance(split._items.rows, IndexedRows)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "png"])
+def test_a_file_that_is_changed_after_the_dataset_was_opened_is_named(kind: str, tmp_path: Path) -> None:
+    """Where files are read as they are needed; a broken image that is left out it is not."""
+    folder = tmp_path / "set"
+    if kind == "parquet":
+        save_images(folder, set(), 20)
+    else:
+        folder.mkdir()
+        for number in range(20):
+            (folder / f"{number:02d}.png").write_bytes(numbered_png(number))
+    data = open_images(DataConfig(str(folder), streaming=True, skip_broken=True, workers=0))
+    next(data.train.ordered(20))
+    changed = max(folder.glob("*train.parquet")) if kind == "parquet" else folder / "05.png"
+    os.utime(changed, ns=(0, 10**18))
+    with pytest.raises(InputError, match=rf"{changed.name}.* was changed after the dataset was opened"):
+        list(data.train.ordered(20))
