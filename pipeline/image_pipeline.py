@@ -477,7 +477,8 @@ class ImagePipeline:
                 self.text_tokenizer.save_pretrained(pending / TEXT_FOLDER)
             (pending / CARD_NAME).write_text(
                 f"---\nlibrary_name: rasterwise\ntags:\n- rasterwise\n---\n\n# {self.model.kind} on "
-                f"{self.tokenizer.kind}\n\nOpen it with `rasterwise.ImagePipeline.from_pretrained`.\n\n{card}\n",
+                f"{self.tokenizer.kind}\n\nOpen it with `from rasterwise import ImagePipeline` and "
+                f"`ImagePipeline.from_pretrained(FOLDER)`.\n\n{card}\n",
                 encoding="utf-8",
             )
         return folder

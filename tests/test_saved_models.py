@@ -51,8 +51,8 @@ def test_a_model_gives_what_it_gave(name: str) -> None:
     model = open_model(FIXTURES / name)
     assert model.fingerprint == EXPECTED["fingerprints"][name]
     assert model.trained_on == {"dataset": "digits"}
-    symbols, told = TENSORS[f"{name}.symbols"], Condition(torch.tensor([0, 1, -1, 1]))
-    assert as_then(model.log_prob(symbols, told), f"{name}.log_prob", 1e-5)
+    symbols, condition = TENSORS[f"{name}.symbols"], Condition(torch.tensor([0, 1, -1, 1]))
+    assert as_then(model.log_prob(symbols, condition), f"{name}.log_prob", 1e-5)
     for key, sampling in {
         "sample": Sampling(),
         "guided": Sampling(temperature=0.9, top_p=0.9, guidance=2.0),
@@ -66,7 +66,7 @@ def test_a_model_gives_what_it_gave(name: str) -> None:
         assert torch.equal(drawn, TENSORS[f"{name}.{key}"]), key
     drawn = model.sample(4, sampling=Sampling(noise="gumbel"), generator=torch.Generator().manual_seed(3))
     assert torch.equal(drawn, TENSORS[f"{name}.gumbel"])
-    assert as_then(model.double().log_prob(symbols, told), f"{name}.log_prob_float64", 1e-12)
+    assert as_then(model.double().log_prob(symbols, condition), f"{name}.log_prob_float64", 1e-12)
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

@@ -135,12 +135,12 @@ class Pretrained(nn.Module):
 
     def _card(self, text: str) -> str:
         parameters = sum(parameter.numel() for parameter in self.parameters())
-        package = type(self).__module__.partition(".")[0]
+        name, package = type(self).__name__, type(self).__module__.partition(".")[0]
         where = "rasterwise" if package in ROOMS else package
         return (
             f"---\nlibrary_name: rasterwise\ntags:\n- rasterwise\n- {self.kind}\n---\n\n"
             f"# {self.kind}\n\n{parameters:,} parameters. Open it with "
-            f"`{where}.{type(self).__name__}.from_pretrained`.\n\n{text}\n"
+            f"`from {where} import {name}` and `{name}.from_pretrained(FOLDER)`.\n\n{text}\n"
         )
 
     @classmethod

@@ -208,7 +208,7 @@ class TextTokenizer:
         return (
             f"---\nlibrary_name: rasterwise\ntags:\n- rasterwise\n- {self.kind}\n---\n\n# {self.kind}\n\n"
             f"{self.config.method}, {self.size:,} tokens. Open it with "
-            "`rasterwise.TextTokenizer.from_pretrained`.\n"
+            "`from rasterwise import TextTokenizer` and `TextTokenizer.from_pretrained(FOLDER)`.\n"
         )
 
     @classmethod

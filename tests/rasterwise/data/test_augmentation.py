@@ -51,9 +51,9 @@ def test_a_crop_is_a_piece_of_the_padded_image() -> None:
     """Every place comes up, the image itself among them, and nothing else changes."""
     image = IMAGES[:1, :, :4, :4]
     padded = torch.nn.functional.pad(image, (1, 1, 1, 1), value=9)
-    places = {padded[0, :, y : y + 4, x : x + 4].numpy().tobytes() for y in range(3) for x in range(3)}
+    positions = {padded[0, :, y : y + 4, x : x + 4].numpy().tobytes() for y in range(3) for x in range(3)}
     cropped = Augmentation(crop=1, fill=9)(image.expand(200, -1, -1, -1), 0)
-    assert {image.numpy().tobytes() for image in cropped} == places
+    assert {image.numpy().tobytes() for image in cropped} == positions
 
 
 def test_light_and_colour() -> None:

@@ -39,7 +39,7 @@ def test_a_model_comes_back(saved: Path) -> None:
     assert model.fingerprint == again.fingerprint
     card = (saved / "README.md").read_text()
     assert "Trained on nothing." in card
-    assert "Open it with `rasterwise.VQVAE.from_pretrained`" in card
+    assert "Open it with `from rasterwise import VQVAE` and `VQVAE.from_pretrained(FOLDER)`" in card
     assert {path.name for path in saved.iterdir()} == {CONFIG_NAME, WEIGHTS_NAME, MANIFEST_NAME, "README.md"}
     assert read_fingerprint(saved) == model.fingerprint
 

@@ -68,13 +68,13 @@ def test_a_split_without_images_is_a_split() -> None:
     assert list(image_splits(listing("cat/a.png", "dog/b.png", empty=("test",)))) == ["train"]
 
 
-@pytest.mark.parametrize("beside", ["extra/c.png", "c.png"])
-def test_splits_beside_something_else_are_refused(beside: str) -> None:
+@pytest.mark.parametrize("other", ["extra/c.png", "c.png"])
+def test_splits_beside_something_else_are_refused(other: str) -> None:
     """Two folders named as splits cannot be classes, and one more cannot be a split."""
     with pytest.raises(
-        InputError, match=rf"test, train, which look like splits, and beside them {beside[:5]}"
+        InputError, match=rf"test, train, which look like splits, and beside them {other[:5]}"
     ):
-        image_splits(listing("test/a.png", "train/b.png", beside))
+        image_splits(listing("test/a.png", "train/b.png", other))
 
 
 PARQUET = {
