@@ -17,7 +17,7 @@ import psutil
 
 from pipeline.cli import main as rasterwise
 
-LONGEST_S = 120.0
+LONGEST_S = 1200.0
 
 OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "fcntl.lockf", "ctypes.dlsym")
 """Python's audit events of what changes files. Two names are exchanged by ``renameat2``, through ctypes."""
