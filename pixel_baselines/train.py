@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from accelerate import Accelerator
 
 from pixel_baselines.image_gpt.palette import PaletteConfig, PaletteTokenizer
 from pixel_baselines.models import DEFAULT_MODEL, MODELS, model_of
@@ -25,6 +25,7 @@ from rasterwise.tokenizers.image import ImageTokenizer
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.autoregressive import Decode, codes_task, images_task
+from rasterwise.training.memory import built_to_fit
 from rasterwise.training.objective import TrainingTask
 from rasterwise.training.run.run_folder import MAY_DIFFER, MAY_MOVE, read_command
 
@@ -38,9 +39,9 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
     """
     accelerator = start_accelerator(options.training)
     if options.codes is not None:
-        task = _codes_task(options, open_codes(options.codes), decode)
+        task = _codes_task(options, open_codes(options.codes), accelerator, decode)
     else:
-        task = _images_task(options, read_images(options.data, accelerator), accelerator.device)
+        task = _images_task(options, read_images(options.data, accelerator), accelerator)
     model: AutoregressiveModel = task.objective.model  # type: ignore[assignment]
     return run_training(
         dataclasses.replace(options, model=model.config),
@@ -50,7 +51,9 @@ def train_pixel(options: TrainPixel[Any], decode: Decode | None = None) -> dict[
     )
 
 
-def _codes_task(options: TrainPixel[Any], codes: CodeData, decode: Decode | None) -> TrainingTask:
+def _codes_task(
+    options: TrainPixel[Any], codes: CodeData, accelerator: Accelerator, decode: Decode | None
+) -> TrainingTask:
     _refuse_beside_codes(options)
     config = dataclasses.replace(
         _without_order(options.model),
@@ -58,7 +61,8 @@ def _codes_task(options: TrainPixel[Any], codes: CodeData, decode: Decode | None
         classes=codes.key.classes,
         tokenizer=codes.key.tokenizer,
     )
-    return codes_task(model_of(config), codes, label_dropout=options.label_dropout, decode=decode)
+    model = built_to_fit(model_of, config, options.training, accelerator)
+    return codes_task(model, codes, label_dropout=options.label_dropout, decode=decode)
 
 
 def _refuse_beside_codes(options: TrainPixel[Any]) -> None:
@@ -74,7 +78,7 @@ def _refuse_beside_codes(options: TrainPixel[Any]) -> None:
             )
 
 
-def _images_task(options: TrainPixel[Any], images: ImageData, device: torch.device) -> TrainingTask:
+def _images_task(options: TrainPixel[Any], images: ImageData, accelerator: Accelerator) -> TrainingTask:
     tokenizer = tokenizer_for(options, images)
     classes = images.classes if options.conditional else ()
     if options.conditional and not classes:
@@ -88,7 +92,8 @@ def _images_task(options: TrainPixel[Any], images: ImageData, device: torch.devi
         tokenizer=tokenizer.fingerprint,
     )
     images = dataclasses.replace(images, train=augmented(images.train, options.augmentation))
-    return images_task(model_of(config), tokenizer.to(device), images, label_dropout=options.label_dropout)
+    model = built_to_fit(model_of, config, options.training, accelerator)
+    return images_task(model, tokenizer.to(accelerator.device), images, label_dropout=options.label_dropout)
 
 
 def tokenizer_for(options: TrainPixel[Any], images: ImageData) -> ImageTokenizer:

@@ -13,6 +13,7 @@ from rasterwise.data.augmentation import augmented
 from rasterwise.errors import InputError
 from rasterwise.processes import first_to_fail
 from rasterwise.training.accelerator import start_accelerator
+from rasterwise.training.memory import built_to_fit
 from rasterwise.training.objective import TrainingTask
 from stage1_vqvae.autoencoders.table import AUTOENCODERS
 from stage1_vqvae.evaluation import evaluate_tokenizer, reconstruction_image
@@ -38,7 +39,7 @@ def train_vqvae(options: TrainVQVAE) -> dict[str, Any]:
     accelerator = start_accelerator(options.training)
     data = read_images(options.data, accelerator)
     config = dataclasses.replace(options.model, channels=data.shape[0])
-    model = VQVAE(config)
+    model = built_to_fit(VQVAE, config, options.training, accelerator)
     model.grid(*data.shape)
     model.trained_on = dataclasses.asdict(options.data)
     objective = LearnedTokenizerObjective(model, options.perceptual, options.adversarial)

@@ -14,6 +14,7 @@ from rasterwise.command_line.training import run_training
 from rasterwise.errors import InputError
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.autoregressive import Decode, codes_task
+from rasterwise.training.memory import built_to_fit
 from rasterwise.training.run.run_folder import read_command
 from stage2_prior.models import TEXT_MODELS
 from stage2_prior.options import COMMAND, TrainPrior, TrainTextPrior
@@ -36,7 +37,8 @@ def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, 
     config = dataclasses.replace(
         options.model, grid=codes.key.grid, classes=codes.key.classes, tokenizer=codes.key.tokenizer
     )
-    task = codes_task(TransformerPrior(config), codes, label_dropout=options.label_dropout, decode=decode)
+    model = built_to_fit(TransformerPrior, config, options.training, accelerator)
+    task = codes_task(model, codes, label_dropout=options.label_dropout, decode=decode)
     return run_training(dataclasses.replace(options, model=config), COMMAND, task, accelerator)
 
 

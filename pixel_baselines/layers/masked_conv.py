@@ -53,7 +53,9 @@ class CausalConv2d(nn.Module):
         self.above, self.left = above, left
         self.padding = (left, right, above, 0 if own_row else -1)
         shape = (outputs, inputs, above + own_row, left + right + 1)
-        taps = math.prod(shape[1:]) if mask is None else max(1.0, mask.flatten(1).sum(1).mean().item())
+        taps: float = math.prod(shape[1:])
+        if mask is not None and not mask.is_meta:  # where there are no values, none are drawn either
+            taps = max(1.0, mask.flatten(1).sum(1).mean().item())
         bound = taps**-0.5  # as torch's own convolutions start, but counting the taps that are there
         self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound)) if bias else None
