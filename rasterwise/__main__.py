@@ -20,8 +20,12 @@ def _command() -> int:
     if wrong:
         print(f"rasterwise: {wrong}", file=sys.stderr)
         return USER_ERROR
-    if sys.flags.optimize > 1 and {"--help", "-h"} & set(sys.argv):
-        print("rasterwise: python -OO takes the help texts away; leave out -OO to read them", file=sys.stderr)
+    if sys.flags.optimize > 1:
+        print(
+            "rasterwise: python -OO takes docstrings away, which transformers and the help need; use python -O at most",
+            file=sys.stderr,
+        )
+        return USER_ERROR
     return int(load("pipeline.cli").main())
 
 

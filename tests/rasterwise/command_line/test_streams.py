@@ -91,8 +91,9 @@ def test_ctrl_c_while_it_starts() -> None:
         assert early or said == "rasterwise: interrupted\n" or (not said and process.returncode != 130), said
 
 
-def test_without_docstrings_help_says_so() -> None:
-    """python -OO leaves nothing to show but the flags."""
+def test_without_docstrings() -> None:
+    """python -OO is refused: transformers cannot be imported without its docstrings."""
     done = shell(f"{PYTHON} -OO -m rasterwise sample --help")
-    assert done.returncode == 0
-    assert done.stderr == "rasterwise: python -OO takes the help texts away; leave out -OO to read them\n"
+    assert done.returncode == 2
+    assert done.stderr.startswith("rasterwise: python -OO takes docstrings away")
+    assert done.stderr.count("\n") == 1
