@@ -156,7 +156,7 @@ class Case:
             second = attempt(self.run_again(output), self.root, kill_at=self.rng.randint(1, 12))
             self._took(second, output)
             self._took(attempt(self.run_again(output), self.root), output)
-            self._ended(output, f"{first.operations[-1]}; {second.operations[-1]}")
+            self._ended(output, "; ".join(first.operations[-1:] + second.operations[-1:]))
 
     def within_limits(self, tries: int) -> None:
         """Run the command some times with files, and some times with memory, of a limited size, and then without.
