@@ -163,7 +163,7 @@ def _finite(values: dict[str, Tensor], step: int, scaler: torch.amp.GradScaler |
     floats = torch.stack([value.detach().float() for value in values.values()]).tolist()
     finite = {name: value for name, value in zip(values, floats, strict=True) if math.isfinite(value)}
     for name, value in zip(values, floats, strict=True):
-        if name not in finite and not (name == "gradient_norm" and scaler and scaler.get_scale() > 1):
+        if name not in finite and not (name.endswith("gradient_norm") and scaler and scaler.get_scale() > 1):
             raise NonFiniteError(
                 f"{name} is {value} at step {step}; the last checkpoint stays. A lower --learning-rate may help"
             )
