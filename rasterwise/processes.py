@@ -64,8 +64,6 @@ def _refuse_half_an_environment() -> None:
 
 def _meet_the_others() -> None:
     """Wait until all processes are there. torchrun's agent is there before them, and knows of each."""
-    import torch.distributed as distributed
-
     global _store
     host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -84,6 +82,8 @@ def _meet_the_others() -> None:
     if has_agent or rank:
         wait_until(lambda: _listens(host, port))
     if not has_agent:
+        import torch.distributed as distributed
+
         try:
             _store = distributed.TCPStore(
                 host, int(port), is_master=not rank, wait_for_workers=False, multi_tenant=True
