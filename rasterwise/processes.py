@@ -68,6 +68,8 @@ def _meet_the_others() -> None:
     host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     has_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if not has_agent:
+        import torch.distributed as distributed
     deadline = time.monotonic() + (STORE_SECONDS if has_agent else MEETING_SECONDS)
 
     def wait_until(condition: Callable[[], bool]) -> None:
@@ -82,8 +84,6 @@ def _meet_the_others() -> None:
     if has_agent or rank:
         wait_until(lambda: _listens(host, port))
     if not has_agent:
-        import torch.distributed as distributed
-
         try:
             _store = distributed.TCPStore(
                 host, int(port), is_master=not rank, wait_for_workers=False, multi_tenant=True
