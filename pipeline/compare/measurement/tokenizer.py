@@ -125,7 +125,7 @@ def tokenizer_stage(
         return evaluate_tokenizer(model, images.test, images.shape, accelerator)
 
     # Steps are timed with the discriminator.
-    steps = planned_steps(stage(0), _half(settings))["steps"]
+    steps = planned_steps(stage(0), _half(settings)).steps
     return stage(int(steps * START_SHARE))
 
 
