@@ -33,7 +33,7 @@ def vqvae_recipe(output: Path) -> TrainVQVAE:
 
 
 def emoji_vqgan_recipe(dataset: str, output: Path) -> TrainVQVAE:
-    """A VQGAN of pictures on white, 64×64 to 16×16 of 512 codes, that trains in a few core minutes.
+    """A VQGAN of pictures on white, 64×64 to 16×16 of 512 codes, that trains in about 12 core minutes.
 
     The same as ``rasterwise train vqvae --tokenizer vqgan --dataset DATA --size 64 --resample box --autoencoder
     convolutional --width 32 --quantizer l2 --codebook-size 512 --batch-size 16 --perceptual-side 64
