@@ -55,10 +55,11 @@ class KVCache(AttentionCache):
     def __init__(self, memory: Tensor, filled: int = 0) -> None:
         self.memory, self.filled = memory, filled
         self.keys, self.values = memory[:, 0].transpose(2, 3), memory[:, 1]
-        self.entries = memory.unbind(3)  # each (depth, 2, R, h)
+        self.entries = memory.permute(3, 0, 2, 1, 4).unbind(0)  # each (depth, R, 2, h)
         _, _, self.rows, self.positions, _ = memory.shape
         self.all_scores, self.all_attention = memory.new_empty(2, self.rows * self.positions)
         self.mixed = memory.new_empty(self.rows, 1, memory.shape[-1])
+        self.qkv = self.query = self.entry = memory.new_empty(0)
 
     def go_to(self, start: int, count: int = 1) -> None:
         self.position = start
@@ -69,11 +70,13 @@ class KVCache(AttentionCache):
         return table[self.position]
 
     def attend(self, layer: int, qkv: Tensor, bias: Tensor | None = None) -> Tensor:
-        self.new_entries[layer].copy_(qkv[:, 1:].transpose(0, 1))
+        if qkv is not self.qkv:  # a decoder that fills the same memory again and again needs its views once
+            self.qkv, self.query, self.entry = qkv, qkv[:, :1], qkv[:, 1:]
+        self.new_entries[layer].copy_(self.entry)
         if bias is None:
-            torch.bmm(qkv[:, :1], self.filled_keys[layer], out=self.scores)
+            torch.bmm(self.query, self.filled_keys[layer], out=self.scores)
         else:
-            torch.baddbmm(self._of_open(bias), qkv[:, :1], self.filled_keys[layer], out=self.scores)
+            torch.baddbmm(self._of_open(bias), self.query, self.filled_keys[layer], out=self.scores)
         return self._mix(layer)
 
     def _of_open(self, bias: Tensor) -> Tensor:

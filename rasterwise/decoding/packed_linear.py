@@ -14,8 +14,8 @@ class PackedLinear:
 
     A decoder multiplies a few rows, one for each image, with the same matrices at every position. A general matrix
     product copies a matrix into blocks that fit the processor, which pays for many rows alone. On CPUs oneDNN keeps
-    them in such blocks instead. One row reads a matrix ``(inputs, outputs)`` at the speed of memory as it is. On
-    other devices, in float64 and in versions of torch without these operators, all rows are multiplied so.
+    them in such blocks instead. One row reads a plain matrix at the speed of memory, if its shorter side comes first.
+    On other devices, in float64 and in versions of torch without these operators, all rows are multiplied so.
 
     Args:
         weight: ``(outputs, inputs)``; copied, so that training the model meanwhile changes nothing.
@@ -41,13 +41,20 @@ class PackedLinear:
                 _mkldnn("_linear_pointwise").binary,
             )
         else:
-            self.weight = weight.detach().T.clone(memory_format=torch.contiguous_format)
+            wide = weight.shape[0] > weight.shape[1]
+            layout = weight.detach().T if wide else weight.detach()
+            self.weight = layout.clone(memory_format=torch.contiguous_format)
+            self.weight = self.weight if wide else self.weight.T
 
     def __call__(self, x: Tensor) -> Tensor:
         """``(rows, inputs)`` to ``(rows, outputs)``."""
         if self.packs:
             return self.unary(x, self.weight, self.bias, "none", [], "")
         return self._plain(x)
+
+    def into(self, x: Tensor, out: Tensor) -> Tensor:
+        """y in memory that is there, ``(rows, outputs)``; for a weight that is neither packed nor has a bias."""
+        return torch.mm(x, self.weight, out=out)
 
     def silu(self, x: Tensor) -> Tensor:
         """SiLU of y."""

@@ -87,8 +87,8 @@ def layer_weights(block: TransformerBlock, rows: int, context: Tensor | None = N
 
 
 def after_norm(weight: Tensor, gain: Tensor | None, rows: int) -> PackedLinear:
-    """A matrix ``(outputs, inputs)`` that follows a normalisation, for what is normalised without a gain."""
-    return PackedLinear(weight if gain is None else weight * gain, rows=rows)
+    """A matrix ``(outputs, inputs)`` that follows a normalisation, for what is divided by √(Σx² + D·eps) alone."""
+    return PackedLinear(weight if gain is None else weight * (gain * math.sqrt(len(gain))), rows=rows)
 
 
 def rms_normalised(x: Tensor, gain: Tensor) -> Tensor:
