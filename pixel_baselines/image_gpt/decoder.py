@@ -41,10 +41,19 @@ class ImageGPTDecoder(TransformerDecoder):
         model: In evaluation mode.
         batch_size: How many grids are decoded at once.
         condition: B conditions, or None.
+        positions: How many positions of a grid are passed through the layers at once.
     """
 
     @torch.no_grad()
-    def __init__(self, model: ImageGPTNetwork, batch_size: int, condition: Condition | None) -> None:
+    def __init__(
+        self,
+        model: ImageGPTNetwork,
+        batch_size: int,
+        condition: Condition | None,
+        *,
+        positions: int = 1,
+    ) -> None:
+        rows = batch_size * positions
         config, grid, dtype = model.config, model.grid, model.head.weight.dtype
         self.head_width = config.width // config.heads
         memory = torch.empty(
@@ -57,9 +66,9 @@ class ImageGPTDecoder(TransformerDecoder):
             cache=KVCache(memory),
             stream=model.start_vectors(batch_size, condition).clone(memory_format=torch.contiguous_format),
             symbol_vectors=model.symbol.weight.detach().clone(),
-            head=_after_norm(model.head.weight, None, model.norm.weight, batch_size),
+            head=_after_norm(model.head.weight, None, model.norm.weight, rows),
         )
-        self.layers = [_packed(block, batch_size) for block in model.blocks]  # type: ignore[arg-type]
+        self.layers = [_packed(block, rows) for block in model.blocks]  # type: ignore[arg-type]
         self.position_vectors = model.position.detach().clone()
         self.floor = torch.full(
             (), math.sqrt(config.width * config.norm_eps), dtype=dtype, device=model.device

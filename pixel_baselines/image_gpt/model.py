@@ -47,8 +47,10 @@ class ImageGPT(ImageGPTNetwork):
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         return ImageGPTDecoder(self, batch_size, condition)
 
-    def window_decoder(self, batch_size: int, condition: Condition | None = None) -> TransformerDecoder:
-        return ImageGPTDecoder(self, batch_size, condition)
+    def window_decoder(
+        self, batch_size: int, condition: Condition | None = None, *, window: int
+    ) -> TransformerDecoder:
+        return ImageGPTDecoder(self, batch_size, condition, positions=window)
 
     @classmethod
     def from_openai(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,13 @@ class WindowKVCache(AttentionCache):
         return mixed.transpose(1, 2).reshape(len(qkv), 1, width)
 
 
+class WindowedModel(Protocol):
+    """``AutoregressiveModel.window_decoder``."""
+
+    def __call__(self, batch_size: int, condition: Condition | None, /, *, window: int) -> TransformerDecoder:
+        """A decoder that has not begun."""
+
+
 class WindowDecoder:
     """Gives the logits of positions that follow one another, given guesses of their symbols.
 
@@ -89,7 +97,7 @@ class WindowDecoder:
 
 
 def windowed_decode(
-    make_decoder: Callable[[int, Condition | None], TransformerDecoder],
+    make_decoder: WindowedModel,
     plan: SamplingPlan,
     window: int,
     progress: Callable[[float, int], None] | None = None,
@@ -105,7 +113,7 @@ def windowed_decode(
     The window adapts to how many symbols settle at once.
 
     Args:
-        make_decoder: Makes a decoder, given a batch size and as many conditions.
+        make_decoder: Makes a decoder, given a batch size, as many conditions, and the window.
         plan: What is drawn.
         window: The most positions of an evaluation, 1 or more; 1 is sequential decoding.
         progress: Called with (images drawn so far, counted by settled symbols; images in all).
@@ -130,13 +138,13 @@ def windowed_decode(
 
 
 def _draw_image(
-    make_decoder: Callable[[int, Condition | None], TransformerDecoder],
+    make_decoder: WindowedModel,
     plan: SamplingPlan,
     window: int,
     progress: Callable[[float], None] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The symbols, evaluations and positions of a plan of one image."""
-    grid, logits = _evaluated(make_decoder, plan)
+    grid, logits = _evaluated(make_decoder, plan, window)
     size = grid.size
     symbols = torch.zeros(1, size, dtype=torch.int64, device=plan.positions.device)
     if plan.known is not None:
@@ -159,14 +167,14 @@ def _draw_image(
 
 
 def _evaluated(
-    make_decoder: Callable[[int, Condition | None], TransformerDecoder], plan: SamplingPlan
+    make_decoder: WindowedModel, plan: SamplingPlan, window: int
 ) -> tuple[Grid, Callable[[Tensor, int, int], Tensor]]:
     """The grid, and a window's logits for a plan of one image, guided where it asks for it."""
     scale = plan.sampling.guidance
     if plan.condition is None or scale == 1:
-        decoder = make_decoder(1, plan.condition)
+        decoder = make_decoder(1, plan.condition, window=window)
         return decoder.grid, WindowDecoder(decoder).logits
-    decoder = make_decoder(2, plan.condition.with_unconditioned())
+    decoder = make_decoder(2, plan.condition.with_unconditioned(), window=window)
     both = WindowDecoder(decoder)
     return decoder.grid, lambda symbols, *at: guided(both.logits(symbols.repeat(2, 1), *at), scale)
 

@@ -119,8 +119,10 @@ class AutoregressiveModel(Pretrained):
         """
         return None
 
-    def window_decoder(self, batch_size: int, condition: Condition | None = None) -> TransformerDecoder:
-        """What the windowed fixed point evaluates: for transformers in raster order alone.
+    def window_decoder(
+        self, batch_size: int, condition: Condition | None = None, *, window: int
+    ) -> TransformerDecoder:
+        """What the windowed fixed point evaluates ``window`` positions of: for transformers in raster order alone.
 
         Raises:
             InputError: The model is no such transformer.

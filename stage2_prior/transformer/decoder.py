@@ -58,6 +58,7 @@ class BlockDecoder(TransformerDecoder):
         stream: ``(B, D)``, what enters the layers at the first position that is decoded; its own copy.
         symbols: Which symbols of the transformer's vocabulary the grid's are.
         prefix: Positions before the first one that is decoded; the subclass fills the cache with them.
+        positions: How many positions of a grid are passed through the layers at once.
         context: ``(B, S, D)``, for blocks that attend to one.
         context_mask: bool ``(B, S)``, True where there is something to attend to.
     """
@@ -70,10 +71,12 @@ class BlockDecoder(TransformerDecoder):
         *,
         symbols: slice = slice(None),
         prefix: int = 0,
+        positions: int = 1,
         context: Tensor | None = None,
         context_mask: Tensor | None = None,
     ) -> None:
         layers, options, batch_size = transformer.model, transformer.options, len(stream)
+        rows = batch_size * positions
         self.heads, self.head_width = options.heads, options.width // options.heads
         memory = torch.empty(
             len(layers.layers), 2, batch_size * self.heads, prefix + grid.size, self.head_width,
@@ -85,9 +88,9 @@ class BlockDecoder(TransformerDecoder):
             cache=KVCache(memory, prefix),
             stream=stream,
             symbol_vectors=layers.embed_tokens.weight[symbols].clone(),
-            head=after_norm(transformer.lm_head.weight[symbols], layers.norm.weight, batch_size),
+            head=after_norm(transformer.lm_head.weight[symbols], layers.norm.weight, rows),
         )
-        self.layers = [layer_weights(block, batch_size, context) for block in layers.blocks]
+        self.layers = [layer_weights(block, rows, context) for block in layers.blocks]
         self.context_bias = _bias_of(context_mask, self.heads, stream.dtype)
         # Half precisions have no complex numbers of their own: theirs are rotated in float32.
         self.rotated_dtype = torch.promote_types(stream.dtype, torch.float32)
@@ -195,12 +198,20 @@ class PriorDecoder(BlockDecoder):
         model: In evaluation mode.
         batch_size: How many grids are decoded at once.
         condition: B conditions, or None.
+        positions: How many positions of a grid are passed through the layers at once.
     """
 
     @torch.no_grad()
-    def __init__(self, model: TransformerPriorNetwork, batch_size: int, condition: Condition | None) -> None:
+    def __init__(
+        self,
+        model: TransformerPriorNetwork,
+        batch_size: int,
+        condition: Condition | None,
+        *,
+        positions: int = 1,
+    ) -> None:
         stream = model.start(model.class_index(condition, batch_size))
-        super().__init__(model.llama, model.grid, stream)
+        super().__init__(model.llama, model.grid, stream, positions=positions)
         self.rotations = rotations(model.rotary.pair_angles, stream.dtype).to(model.device)
 
     def _rotation(self) -> Tensor:

@@ -38,5 +38,7 @@ class TransformerPrior(TransformerPriorNetwork):
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         return PriorDecoder(self, batch_size, condition)
 
-    def window_decoder(self, batch_size: int, condition: Condition | None = None) -> TransformerDecoder:
-        return PriorDecoder(self, batch_size, condition)
+    def window_decoder(
+        self, batch_size: int, condition: Condition | None = None, *, window: int
+    ) -> TransformerDecoder:
+        return PriorDecoder(self, batch_size, condition, positions=window)

@@ -243,8 +243,8 @@ def test_a_window_takes_no_more_positions_than_it_says(model: AutoregressiveMode
     shown: list[int] = []
     real = model.window_decoder
 
-    def watched(batch_size: int, condition: Condition | None = None) -> Any:
-        decoder = real(batch_size, condition)
+    def watched(batch_size: int, condition: Condition | None = None, *, window: int) -> Any:
+        decoder = real(batch_size, condition, window=window)
         layers = decoder.pass_positions
         decoder.pass_positions = lambda stream: (shown.append(len(stream)), layers(stream))[1]  # type: ignore[func-returns-value]
         return decoder
