@@ -66,17 +66,20 @@ class KVCache(AttentionCache):
         self.new_entries = self.entries[start].unbind(0)
         self._open(start + 1)
 
+    def expect(self, qkv: Tensor) -> None:
+        """Make the views of what is given to ``attend`` once, where it is the same memory at every call."""
+        self.qkv, self.query, self.entry = qkv, qkv[:, :1], qkv[:, 1:]
+
     def row_of(self, table: Tensor) -> Tensor:
         return table[self.position]
 
     def attend(self, layer: int, qkv: Tensor, bias: Tensor | None = None) -> Tensor:
-        if qkv is not self.qkv:  # a decoder that fills the same memory again and again needs its views once
-            self.qkv, self.query, self.entry = qkv, qkv[:, :1], qkv[:, 1:]
-        self.new_entries[layer].copy_(self.entry)
+        query, entry = (self.query, self.entry) if qkv is self.qkv else (qkv[:, :1], qkv[:, 1:])
+        self.new_entries[layer].copy_(entry)
         if bias is None:
-            torch.bmm(self.query, self.filled_keys[layer], out=self.scores)
+            torch.bmm(query, self.filled_keys[layer], out=self.scores)
         else:
-            torch.baddbmm(self._of_open(bias), self.query, self.filled_keys[layer], out=self.scores)
+            torch.baddbmm(self._of_open(bias), query, self.filled_keys[layer], out=self.scores)
         return self._mix(layer)
 
     def _of_open(self, bias: Tensor) -> Tensor:

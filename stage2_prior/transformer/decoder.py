@@ -82,10 +82,11 @@ class BlockDecoder(TransformerDecoder):
             len(layers.layers), 2, batch_size * self.heads, prefix + grid.size, self.head_width,
             dtype=stream.dtype, device=stream.device,
         )  # fmt: skip
+        cache = KVCache(memory, prefix)
         super().__init__(
             grid,
             batch_size,
-            cache=KVCache(memory, prefix),
+            cache=cache,
             stream=stream,
             symbol_vectors=layers.embed_tokens.weight[symbols].clone(),
             head=after_norm(transformer.lm_head.weight[symbols], layers.norm.weight, rows),
@@ -98,6 +99,8 @@ class BlockDecoder(TransformerDecoder):
         plain = all(option is None for layer in self.layers for option in layer[5:])
         plain = plain and not self.head.packs and self.rotated_dtype == stream.dtype
         self.buffers = self._step_buffers() if plain else None
+        if self.buffers is not None:
+            cache.expect(self.buffers.qkv)
 
     @abstractmethod
     def _rotation(self) -> Tensor | None:
