@@ -10,7 +10,7 @@ from pipeline.commands.digits import AUGMENTATION, COPIES
 from pipeline.commands.train import train_text_prior_with_images
 from pipeline.document_page import Parts, save_documents
 from pipeline.evaluation.classifier import classifier_accuracy, fit_classifier
-from pipeline.evaluation.digit_documents import Answered, accuracies, answer
+from pipeline.evaluation.digit_documents import Answered, accuracies, answer, draw
 from pipeline.image_pipeline import ImagePipeline
 from rasterwise.codes.encode_documents import encode_documents
 from rasterwise.data.config import DIGITS, DataConfig
@@ -30,6 +30,8 @@ ANSWERS = 300
 """Answers to each task that are measured."""
 TEMPERATURE = 0.5
 """Of the answers: a short training's distribution of codes is still too flat."""
+BEST_OF = 4
+"""Drawings of each caption, of which the model keeps the one that it reads best itself."""
 SHOWN = 16
 """Answers to each task that are shown."""
 
@@ -58,7 +60,11 @@ def make_digit_documents_run(output: Path) -> dict[str, Any]:
         progress.line("4/4 having it name, draw and add digits it has never seen")
     pipeline = ImagePipeline.from_pretrained(output / "prior")
     measured = measure_digit_documents(
-        pipeline, output / "page", answers=ANSWERS, sampling=Sampling(temperature=TEMPERATURE)
+        pipeline,
+        output / "page",
+        answers=ANSWERS,
+        sampling=Sampling(temperature=TEMPERATURE),
+        best_of=BEST_OF,
     )
     return {
         "page": str(output / "page" / "index.html"),
@@ -75,7 +81,13 @@ def make_digit_documents_run(output: Path) -> dict[str, Any]:
 
 
 def measure_digit_documents(
-    pipeline: ImagePipeline, page: Path, *, answers: int, sampling: Sampling | None = None, seed: int = 0
+    pipeline: ImagePipeline,
+    page: Path,
+    *,
+    answers: int,
+    best_of: int = 1,
+    sampling: Sampling | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Have a chameleon answer tasks about test digits, and measure the answers.
 
@@ -83,6 +95,7 @@ def measure_digit_documents(
         pipeline: With a chameleon that was trained on documents about digits.
         page: A folder for a page that shows some answers.
         answers: To each task.
+        best_of: Drawings of each caption, of which the model keeps one by its own likelihood.
         sampling: How answers are drawn; by default from the model's own distribution.
         seed: Of the tasks, of the answers and of the classifier.
 
@@ -98,7 +111,7 @@ def measure_digit_documents(
         device = pipeline.model.device
         classifier = fit_classifier(data.train, data.shape, len(data.classes), device, seed, progress)
     sampling = sampling or Sampling()
-    report: dict[str, Any] = {"answers": answers, "temperature": sampling.temperature}
+    report: dict[str, Any] = {"answers": answers, "temperature": sampling.temperature, "best_of": best_of}
     shown: list[Answered] = []
     names = {
         ("name", "written"): "caption_exact_match",
@@ -107,7 +120,12 @@ def measure_digit_documents(
         ("sum", "drawn"): "sum_drawn_accuracy",
     }
     for task in ("name", "draw", "sum"):
-        found = answer(pipeline, test.values, test.labels, task, answers, sampling=sampling, seed=seed)
+        if task == "draw":
+            found = draw(
+                pipeline, test.values, test.labels, answers, best_of=best_of, sampling=sampling, seed=seed
+            )
+        else:
+            found = answer(pipeline, test.values, test.labels, task, answers, sampling=sampling, seed=seed)
         shown += found[:SHOWN]
         report |= {names[task, kind]: value for kind, value in accuracies(found, classifier).items()}
     report["classifier_accuracy"] = classifier_accuracy(classifier, data.test)

@@ -74,6 +74,24 @@ def answer(
     return [Answered(document, one) for document, one in zip(given, answers, strict=True)]
 
 
+def draw(
+    pipeline: ImagePipeline,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    count: int,
+    *,
+    best_of: int = 1,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+) -> list[Answered]:
+    """Have a model draw digits from their captions, perhaps the best of several. Arguments as for ``answer``."""
+    documents = DigitDocuments(images, labels, seed=seed, tasks=("draw",))
+    given = [documents[index] for index in range(count)]
+    prompts = ["".join(part for part in one.prompt if isinstance(part, str)) for one in given]
+    drawn = pipeline.sample(prompts=prompts, best_of=best_of, sampling=sampling, seed=seed)
+    return [Answered(document, [image]) for document, image in zip(given, drawn, strict=True)]
+
+
 def accuracies(answers: Sequence[Answered], classifier: Classifier) -> dict[str, float]:
     """The shares of right answers.
 
