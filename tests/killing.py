@@ -291,7 +291,7 @@ def prepare() -> None:
     )
     for module in (training, encode):
         assert module.open_images is open_images, "else the commands would read the digits"
-        module.open_images = lambda *_: data
+        module.open_images = lambda *_, **__: data
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_groups_list_their_commands(group: str, words: list[str], capsys: pytest
     assert f"usage: rasterwise {group} COMMAND" in shown
     listed = {name for name in COMMANDS if f"\n  {name} " in shown}
     assert listed == {name for name in COMMANDS if name.startswith(f"{group} ")}
-    assert len(listed) == 3
+    assert len(listed) >= 3
 
 
 def test_sample(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +145,10 @@ def test_dry_run(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str
         report = succeeded(capsys, *command, "--output", tmp_path / "run", "--dry-run", "--batch-size=16")
         configuration: Any = report["configuration"]
         assert configuration["training"]["batch_size"] == 16
-        assert configuration["model"]["width" if "vqvae" in command else "depth"] in (1, 2, 16)
+        if "vqvae" in command:
+            assert configuration["model"]["autoencoder"]["width"] == 16
+        else:
+            assert configuration["model"]["depth"] in (1, 2)
         assert report["parameters"] > 100  # type: ignore[operator]
         assert report["flops_a_step"] > 1000  # type: ignore[operator]
         assert report["memory_mib"]["activations"] > 0  # type: ignore[index]
@@ -385,7 +388,7 @@ def test_a_prior_with_another_tokenizer(
 def test_an_output_that_is_taken(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Another run, or somebody's files: left as they are."""
     line = failed(capsys, "train", "vqvae", "--output", chain.vqvae, *TINY_VQVAE, "--width=32")
-    assert "holds a run with model.width = 16, not 32" in line
+    assert "holds a run with model.autoencoder.width = 16, not 32" in line
     line = failed(capsys, "train", "prior", "--codes", chain.codes, "--output", chain.vqvae, *TINY_PRIOR)
     assert "holds a run of 'train vqvae'" in line
     (tmp_path / "thesis.txt").write_text("years of work")

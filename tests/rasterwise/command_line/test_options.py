@@ -20,7 +20,7 @@ def names(options_class: Any) -> str:
 @pytest.mark.parametrize(
     ("options_class", "own"),
     [
-        (TrainVQVAE, "output data augmentation model training"),
+        (TrainVQVAE, "output data augmentation model perceptual adversarial training"),
         (TrainPrior, "codes output model training label_dropout"),
         (
             TrainPixel,

@@ -111,6 +111,7 @@ def test_processes_share_the_adaptive_weight(monkeypatch: pytest.MonkeyPatch) ->
     alone = weighted(layer, inputs)
     sent: list[torch.Tensor] = []
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda gradients: sent.append(gradients.clone()))
     weighted(layer, inputs[:4])
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda gradients: gradients.add_(sent[0]))
