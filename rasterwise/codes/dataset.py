@@ -13,10 +13,9 @@ from rasterwise.codes.shards import (
     CODES_NAME,
     SHARD_SUFFIX,
     SPLITS,
-    checked_lengths,
     described,
     mapped_table,
-    mend,
+    opened_splits,
     write_table,
 )
 from rasterwise.configuration import CountOrZero, configuration
@@ -197,20 +196,12 @@ def open_codes(folder: Path) -> CodeData:
         InputError: The folder is absent, unfinished, incomplete or damaged, or its codes are not those of the
             tokenizer in it.
     """
-    import pyarrow
-
     key = read_key(folder)
-    expected = checked_lengths(folder, key.tokenizer)
-    splits = []
-    for name in SPLITS:
-        try:
-            items = CodeItems(folder / name, key)
-            if items.shard_lengths != expected[name]:
-                raise ValueError(f"its shards hold {items.shard_lengths} grids, expected {expected[name]}")
-        except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-            raise InputError(f"{folder / name} is damaged ({error}); {mend(folder)}") from None
-        splits.append(IndexedSplit(items, digest(key, name), held=True))
-    return CodeData(folder, key, *splits)
+    splits = opened_splits(folder, key.tokenizer, "grids", lambda split: CodeItems(split, key))
+    train, test = (
+        IndexedSplit(items, digest(key, name), held=True) for name, items in zip(SPLITS, splits, strict=True)
+    )
+    return CodeData(folder, key, train, test)
 
 
 def read_key(folder: Path) -> CodesKey:

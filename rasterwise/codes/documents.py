@@ -12,11 +12,9 @@ import numpy as np
 from rasterwise.codes.shards import (
     CODES_NAME,
     SHARD_SUFFIX,
-    SPLITS,
-    checked_lengths,
     described,
     mapped_table,
-    mend,
+    opened_splits,
     write_table,
 )
 from rasterwise.configuration import configuration
@@ -189,21 +187,8 @@ def open_documents(folder: Path) -> DocumentData:
         InputError: The folder is absent, unfinished, incomplete or damaged, or its codes are not those of the
             tokenizer in it.
     """
-    import pyarrow
-
     key = read_documents_key(folder)
-    expected = checked_lengths(folder, key.tokenizer)
-    splits = []
-    for name in SPLITS:
-        try:
-            items = DocumentItems(folder / name, key)
-            if items.shard_lengths != expected[name]:
-                raise ValueError(
-                    f"its shards hold {items.shard_lengths} documents, expected {expected[name]}"
-                )
-        except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-            raise InputError(f"{folder / name} is damaged ({error}); {mend(folder)}") from None
-        splits.append(items)
+    splits = opened_splits(folder, key.tokenizer, "documents", lambda split: DocumentItems(split, key))
     return DocumentData(folder, key, *splits)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rasterwise.errors import InputError
 from rasterwise.files import member, new_file, read_json, verify_manifest
@@ -19,6 +19,18 @@ SPLITS = ("train", "test")
 SHARD_SUFFIX = ".arrow"
 SHARD_ID = b"rasterwise.shard"
 """The name in a shard's metadata under which it says its split and index."""
+
+
+class Sharded(Protocol):
+    """The items of a split, in shards."""
+
+    @property
+    def shard_lengths(self) -> list[int]:
+        """Items in each shard."""
+        ...
+
+
+Items = TypeVar("Items", bound=Sharded)
 
 
 def shard_path(folder: Path, split: str, index: int) -> Path:
@@ -108,6 +120,34 @@ def checked_lengths(folder: Path, tokenizer: str) -> dict[str, list[int]]:
             f"{mend(folder)}"
         )
     return expected
+
+
+def opened_splits(
+    folder: Path, tokenizer: str, what: str, open_split: Callable[[Path], Items]
+) -> list[Items]:
+    """Open the splits of a folder of codes, in the order of ``SPLITS``, once every shard is checked.
+
+    Args:
+        folder: Of codes.
+        tokenizer: The fingerprint that the codes have.
+        what: Of what the shards hold so many, in the plural.
+        open_split: Opens the shards in the folder of a split.
+
+    Raises:
+        InputError: A file is not what was written.
+    """
+    import pyarrow
+
+    expected, splits = checked_lengths(folder, tokenizer), []
+    for name in SPLITS:
+        try:
+            items = open_split(folder / name)
+            if items.shard_lengths != expected[name]:
+                raise ValueError(f"its shards hold {items.shard_lengths} {what}, expected {expected[name]}")
+        except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+            raise InputError(f"{folder / name} is damaged ({error}); {mend(folder)}") from None
+        splits.append(items)
+    return splits
 
 
 def mend(folder: Path) -> str:
