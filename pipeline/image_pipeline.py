@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -375,14 +374,12 @@ class ImagePipeline:
             height, width = self.image_shape[1:]
             raise InputError(f"keep is {mask.dtype} {tuple(mask.shape)}, expected bool ({height}, {width})")
         mask = mask.expand(len(originals), *self.image_shape[1:])[:, None]
-        grid = self.model.grid
-        block = (self.image_shape[1] // grid.height, self.image_shape[2] // grid.width)
-        kept_symbols = F.max_pool2d((~mask).float(), block) == 0
+        kept_symbols = self.tokenizer.known_sites(mask)
         symbols = self.sample_symbols(
             len(originals),
             labels,
             known=self.encode(originals),
-            mask=kept_symbols.expand(-1, grid.channels, -1, -1),
+            mask=kept_symbols.expand(-1, self.model.grid.channels, -1, -1),
             sampling=sampling,
             seed=seed,
             batch_size=batch_size,

@@ -43,14 +43,18 @@ def evaluate_tokenizer(
 
     Returns:
         psnr_db and mse (of uint8 images, the error pooled over all of them), codebook_usage (share of the
-        codes that occur), codebook_perplexity (exp of the entropy of their histogram; of several codes a site,
-        the geometric mean), items; where the tokenizer has a likelihood of images also
+        codes that occur), codebook_perplexity (exp of the entropy of their histogram; of several codebooks,
+        the geometric mean), both for each of two grids as well (top_codebook_usage and so on), items; where the
+        tokenizer has a likelihood of images also
         reconstruction_bits_per_dim and elbo_bits_per_dim, the latter with a uniform prior over codes; and the mean
         of each similarity.
     """
     grid, subpixels = tokenizer.grid(*shape), math.prod(shape)
     means = Means()
-    histogram = torch.zeros(grid.channels, grid.levels, dtype=torch.float64, device=tokenizer.device)
+    names = list(tokenizer.grids_of(torch.zeros(1, *grid.shape)))
+    histogram = torch.zeros(
+        len(names), grid.channels, grid.levels, dtype=torch.float64, device=tokenizer.device
+    )
     for batch in split.ordered(batch_size, rank=accelerator.process_index, world=accelerator.num_processes):
         images = batch.values.to(tokenizer.device)
         reconstructed = tokenizer.reconstruct(images)
@@ -58,24 +62,36 @@ def evaluate_tokenizer(
         means.add(**{name: measure(images, reconstructed.images) for name, measure in similarities.items()})
         if reconstructed.nats is not None:
             means.add(nats=reconstructed.nats)
-        for counts, codes in zip(histogram, reconstructed.symbols.unbind(1), strict=True):
-            counts += torch.bincount(codes.flatten(), minlength=grid.levels)
+        grids = tokenizer.grids_of(reconstructed.symbols).values()
+        for of_grid, part in zip(histogram, grids, strict=True):
+            for counts, codes in zip(of_grid, part.unbind(1), strict=True):
+                counts += torch.bincount(codes.flatten(), minlength=grid.levels)
     means.reduce(accelerator)
     histogram = accelerator.reduce(histogram, "sum")
-    entropies = [histogram_entropy_nats(counts) for counts in histogram]
     metrics = {
         "psnr_db": psnr_db(means.mean("mse")),
         "mse": means.mean("mse"),
         **{name: means.mean(name) for name in similarities},
-        "codebook_usage": float((histogram > 0).double().mean()),
-        "codebook_perplexity": math.exp(sum(entropies) / len(entropies)),
+        **_codebook_metrics(histogram.flatten(0, 1)),
         "items": means.count("mse"),
     }
+    for name, of_grid in zip(names, histogram, strict=True):
+        if name:
+            metrics |= _codebook_metrics(of_grid, f"{name}_")
     if "nats" in means:
         nats = means.mean("nats")
         metrics["reconstruction_bits_per_dim"] = bits_per_dim(nats, subpixels)
         metrics["elbo_bits_per_dim"] = bits_per_dim(nats + grid.size * math.log(grid.levels), subpixels)
     return metrics
+
+
+def _codebook_metrics(histograms: Tensor, prefix: str = "") -> dict[str, float]:
+    """Usage and perplexity of histograms of codes, ``(n, K)``."""
+    entropies = [histogram_entropy_nats(counts) for counts in histograms]
+    return {
+        f"{prefix}codebook_usage": float((histograms > 0).double().mean()),
+        f"{prefix}codebook_perplexity": math.exp(sum(entropies) / len(entropies)),
+    }
 
 
 def reconstruction_image(tokenizer: ImageTokenizer, images: Tensor) -> Image.Image:

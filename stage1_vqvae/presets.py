@@ -77,11 +77,21 @@ def _likelihood(options: TrainVQVAE) -> str:
     return options.model.likelihood
 
 
+def _grids(number: int) -> Constraint:
+    return Constraint(
+        "--grids", lambda options: options.model.grids, lambda found: found == number, str(number)
+    )
+
+
 _NO_NETWORKS = (_weight("perceptual_weight", wanted=False), _weight("adversarial_weight", wanted=False))
 _TRAINING = TrainingConfig(steps=10_000, batch_size=32, learning_rate=4e-4, ema_decay=0.999)
 
 PRESETS: dict[str, Preset] = {
-    "vqvae": Preset(TrainVQVAE(), _NO_NETWORKS),
+    "vqvae": Preset(TrainVQVAE(), (_grids(1), *_NO_NETWORKS)),
+    "vqvae-2": Preset(
+        TrainVQVAE(model=VQVAEConfig(grids=2)),
+        (_grids(2), *_NO_NETWORKS),
+    ),
     "vqgan": Preset(
         TrainVQVAE(
             model=VQVAEConfig(

@@ -48,10 +48,10 @@ def symbols_come_back(tokenizer: ImageTokenizer, grid_of: AutoregressiveModel) -
     name, grid = "tokenizer: round trip", grid_of.grid
     symbols = random_symbols(grid, 4).to(tokenizer.device)
     if isinstance(tokenizer, LearnedTokenizer):
-        quantizer = tokenizer.quantizer
-        if quantizer.latent_width != quantizer.code_width:
+        found = tokenizer.quantizer.requantized(symbols)
+        if found is None:
             return skipped(name, "codes become vectors of another width than the latents'")
-        back = quantizer(quantizer.lookup(symbols)).codes
+        back = found
         about = f"codes of {symbols.numel():,} that are not the nearest to their own vector"
     else:
         back = tokenizer.encode(tokenizer.decode(symbols))
@@ -64,8 +64,9 @@ def symbols_come_back(tokenizer: ImageTokenizer, grid_of: AutoregressiveModel) -
 def dead_codes(tokenizer: LearnedTokenizer, images: Tensor) -> Check:
     """Codes that no image uses."""
     codes = tokenizer.encode(images.to(tokenizer.device))
-    size = tokenizer.quantizer.codebook_size
-    unused = size - len(codes.unique())
+    grids = tokenizer.grids_of(codes)
+    size = tokenizer.quantizer.codebook_size * len(grids)
+    unused = size - sum(len(part.unique()) for part in grids.values())
     return noted(
         "tokenizer: dead codes", unused, f"of {size:,} codes in {codes.numel():,} of {len(images)} images"
     )

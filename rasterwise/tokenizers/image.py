@@ -8,6 +8,7 @@ from itertools import chain
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rasterwise.models.pretrained import Pretrained
@@ -80,6 +81,14 @@ class ImageTokenizer(Pretrained):
     @abstractmethod
     def decode(self, symbols: Tensor) -> Tensor:
         """int64 symbols to uint8 images ``(B, C, H, W)``."""
+
+    def grids_of(self, symbols: Tensor) -> dict[str, Tensor]:
+        """The grids that symbols ``(B, C, H, W)`` consist of, by name; a single one has an empty name."""
+        return {"": symbols}
+
+    def known_sites(self, pixels: Tensor) -> Tensor:
+        """Which sites, bool ``(B, 1, h, w)``, stand for known pixels ``(B, 1, H, W)`` alone."""
+        return F.max_pool2d((~pixels).float(), self.factor) == 0
 
     def reconstruct(self, images: Tensor) -> Reconstructed:
         """uint8 images ``(B, C, H, W)``, encoded and decoded."""

@@ -18,7 +18,7 @@ from rasterwise.symbols.grid import Grid
 from rasterwise.tokenizers.image import ImageTokenizer, Reconstructed
 from stage1_vqvae.autoencoders.autoencoder import ImageDecoder
 from stage1_vqvae.losses.likelihood import LIKELIHOODS, Likelihood, raised
-from stage1_vqvae.quantizers.quantizer import Quantizer
+from stage1_vqvae.quantizers.quantizer import Bottleneck
 from stage1_vqvae.quantizers.table import AnyQuantizerConfig
 from stage1_vqvae.quantizers.vector import VectorQuantizerConfig
 from stage1_vqvae.reconstruction import Reconstruction
@@ -32,7 +32,7 @@ class LearnedTokenizerConfig:
 
     Attributes:
         channels: Of the images: 1 or 3; the data decide.
-        factor: How many times smaller the code grid is than the image, each way: 2, 4, 8 or 16.
+        factor: How many times smaller the code grid (of two the bottom one) is than the image, each way: 2, 4, 8, 16.
         quantizer: How latents become codes; --quantizer NAME chooses which.
         likelihood: What the decoder is trained for: "mse", the squared error; "mae", the absolute error; or
             "logistic" or "logit-laplace", a distribution of each subpixel, which give the image's ELBO in bits/dim.
@@ -67,7 +67,7 @@ class LearnedTokenizer(ImageTokenizer):
     config: LearnedTokenizerConfig
 
     def __init__(
-        self, config: LearnedTokenizerConfig, encoder: nn.Module, quantizer: Quantizer, decoder: ImageDecoder
+        self, config: LearnedTokenizerConfig, encoder: nn.Module, quantizer: Bottleneck, decoder: ImageDecoder
     ) -> None:
         super().__init__(config)
         self.encoder = encoder
@@ -99,21 +99,30 @@ class LearnedTokenizer(ImageTokenizer):
         Raises:
             InputError: The factor does not divide the size, or the channels are not this tokenizer's.
         """
-        factor = self.factor
+        factor = self.factor * self.quantizer.multiple
         if channels != self.channels:
             raise InputError(
                 f"images have {channels} channels, this {self.kind} was built for {self.channels}"
             )
         if height % factor or width % factor:
+            of_top = " of the top grid" if self.quantizer.multiple > 1 else ""
             raise InputError(
-                f"images are {height}×{width}, which factor {factor} does not divide; "
+                f"images are {height}×{width}, which factor {factor}{of_top} does not divide; "
                 f"resize them (--size {math.ceil(max(height, width) / factor) * factor}, say)"
             )
-        return Grid(self.quantizer.depth, height // factor, width // factor, self.quantizer.codebook_size)
+        return self.quantizer.grid(height // self.factor, width // self.factor)
 
     def image_shape(self, grid: Grid) -> tuple[int, int, int]:
         """(channels, height, width) of the images that a code grid decodes to."""
-        return self.channels, grid.height * self.factor, grid.width * self.factor
+        height, width = self.quantizer.latent_size(grid)
+        return self.channels, height * self.factor, width * self.factor
+
+    def grids_of(self, symbols: Tensor) -> dict[str, Tensor]:
+        """The grids that codes consist of: one, or ``top`` and ``bottom``."""
+        return self.quantizer.grids_of(symbols)
+
+    def known_sites(self, pixels: Tensor) -> Tensor:
+        return self.quantizer.known_sites(super().known_sites(pixels))
 
     def forward(self, images: Tensor, *, more_to_come: bool = False) -> Reconstruction:
         """Encode, quantize and decode uint8 images ``(B, C, H, W)``; for ``more_to_come`` see ``Quantizer``."""
@@ -138,7 +147,8 @@ class LearnedTokenizer(ImageTokenizer):
         if symbols.ndim != 4:
             raise InputError(f"symbols have shape {tuple(symbols.shape)}, expected (B, C, H, W)")
         height, width = symbols.shape[2:]
-        self.grid(self.channels, height * self.factor, width * self.factor).check(symbols)
+        grid = Grid(self.quantizer.depth, height, width, self.quantizer.codebook_size)
+        self.grid(*self.image_shape(grid)).check(symbols)
         return to_levels(self.likelihood.mean(self._decode(self.quantizer.lookup(symbols))))
 
     @torch.no_grad()

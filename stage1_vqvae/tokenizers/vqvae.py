@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import Field
 
-from rasterwise.configuration import configuration
+from rasterwise.configuration import Depth, configuration
+from rasterwise.errors import InputError
 from stage1_vqvae.autoencoders.convolutional import ConvolutionalConfig
 from stage1_vqvae.autoencoders.table import AnyAutoencoderConfig
+from stage1_vqvae.quantizers.quantizer import Bottleneck
 from stage1_vqvae.quantizers.vector import VectorQuantizerConfig
 from stage1_vqvae.tokenizers.learned import LearnedTokenizer, LearnedTokenizerConfig
+from stage1_vqvae.tokenizers.two_grids import TwoGridBottleneck
+
+TOP_WIDTH, TOP_BLOCKS = 128, 2
+"""Of the networks between two grids."""
 
 FLAT = (
     "channels",
@@ -35,22 +41,44 @@ class VQVAEConfig(LearnedTokenizerConfig):
     """A VQ-VAE.
 
     Attributes:
+        grids: Code grids: 1, or 2 as a VQ-VAE-2 has, the top one at half the resolution of the bottom one.
+        top_width: With two grids, channels of the networks between them.
+        top_blocks: With two grids, residual blocks in the top encoder, and in the top decoder.
         autoencoder: The encoder and the decoder; --autoencoder NAME chooses which.
     """
 
+    grids: Literal[1, 2] = 1
+    top_width: Annotated[int, Field(multiple_of=8, ge=8, le=2**16)] = TOP_WIDTH
+    top_blocks: Depth = TOP_BLOCKS
     autoencoder: Annotated[tyro.conf.AvoidSubcommands[AnyAutoencoderConfig], Field(discriminator="kind")] = (
         field(default_factory=ConvolutionalConfig)
     )
 
+    def __post_init__(self) -> None:
+        between = {"top_width": TOP_WIDTH, "top_blocks": TOP_BLOCKS}
+        for name, default in between.items():
+            if self.grids == 1 and getattr(self, name) != default:
+                flag = "--" + name.replace("_", "-")
+                raise InputError(
+                    f"{flag} is {getattr(self, name)}, which two grids alone have; add --grids 2, or leave {flag} out"
+                )
+
+    def build_bottleneck(self) -> Bottleneck:
+        """What stands between encoder and decoder."""
+        if self.grids == 1:
+            return self.quantizer.build()
+        return TwoGridBottleneck(self.quantizer, self.top_width, self.top_blocks)
+
 
 class VQVAE(LearnedTokenizer):
-    """Any autoencoder around any quantizer: a VQ-VAE, VQGAN, ViT-VQGAN or discrete VAE, by its parts and its losses.
+    """Any autoencoder around any quantizer: a VQ-VAE, VQ-VAE-2, VQGAN, ViT-VQGAN or discrete VAE, by its parts.
 
     Args:
         config: Its architecture.
 
     References:
-        van den Oord et al., Neural Discrete Representation Learning, 2017 (arXiv 1711.00937). Esser et al., Taming
+        van den Oord et al., Neural Discrete Representation Learning, 2017 (arXiv 1711.00937). Razavi et al., Generating
+        Diverse High-Fidelity Images with VQ-VAE-2, 2019 (arXiv 1906.00446). Esser et al., Taming
         Transformers for High-Resolution Image Synthesis, 2020 (arXiv 2012.09841). Yu et al., Vector-quantized Image
         Modeling with Improved VQGAN, 2021 (arXiv 2110.04627). Ramesh et al., Zero-Shot Text-to-Image Generation, 2021
         (arXiv 2102.12092).
@@ -73,7 +101,7 @@ class VQVAE(LearnedTokenizer):
     config: VQVAEConfig
 
     def __init__(self, config: VQVAEConfig) -> None:
-        quantizer, networks = config.quantizer.build(), config.autoencoder
+        quantizer, networks = config.build_bottleneck(), config.autoencoder
         encoder = networks.build_encoder(config.channels, config.factor, quantizer.latent_width)
         decoder = networks.build_decoder(config.outputs, config.factor, quantizer.code_width)
         super().__init__(config, encoder, quantizer, decoder)
@@ -90,6 +118,9 @@ class VQVAE(LearnedTokenizer):
     def identity(self) -> dict[str, Any]:
         """What the fingerprint hashes: what there was at first in its flat form, as it always did."""
         content = super().identity()
+        if self.config.grids == 1:
+            for name in ("grids", "top_width", "top_blocks"):  # which came later
+                del content[name]
         if self.config.autoencoder.kind == "convolutional":
             content |= content.pop("autoencoder")
             del content["kind"]

@@ -33,12 +33,17 @@ def test_every_part_goes_with_every_other() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--tokenizer=cubes"], "--tokenizer is 'cubes', expected one of vqvae, vqgan"),
+        (["--tokenizer=cubes"], "--tokenizer is 'cubes', expected one of vqvae, vqvae-2, vqgan"),
         (["--autoencoder=cubes"], "--autoencoder is 'cubes', expected one of convolutional"),
         (["--tokenizer=dvae", "--quantizer=fsq"], "--quantizer is fsq, but --tokenizer dvae takes gumbel"),
         (["--tokenizer=dvae", "--likelihood=mse"], "--likelihood is mse, but --tokenizer dvae takes logit"),
         (["--tokenizer=vqgan", "--adversarial-weight=0"], "but --tokenizer vqgan takes more than 0"),
         (["--tokenizer=vqvae", "--adversarial-weight=1"], "but --tokenizer vqvae takes 0"),
+        (["--tokenizer=vqvae", "--grids=2"], "--grids is 2, but --tokenizer vqvae takes 1"),
+        (["--tokenizer=vqvae-2", "--grids=1"], "--grids is 1, but --tokenizer vqvae-2 takes 2"),
+        (["--tokenizer=vqvae-2", "--perceptual-weight=1"], "but --tokenizer vqvae-2 takes 0"),
+        (["--top-width=64"], "--top-width is 64, which two grids alone have; add --grids 2"),
+        (["--tokenizer=vqvae-2", "--factor=8"], "images are 8×8, which factor 16 of the top grid does not"),
         (["--tokenizer=vit-vqgan", "--autoencoder=attention"], "--autoencoder is attention, but"),
         (["--adversarial-weight=1", "--compile"], "compile does not go with an adversarial loss"),
         (["--adversarial-weight=1"], "images are 8×8, but this discriminator needs 24×24"),
