@@ -131,6 +131,7 @@ class ImagePipeline:
         batch_size: int = 64,
         parallel: bool = False,
         window: int | None = None,
+        steps: int | None = None,
         accelerator: Accelerator | None = None,
         output: Output = "pil",
         progress: Callable[[float, int], None] | None = None,
@@ -150,6 +151,8 @@ class ImagePipeline:
                 another. The images are the same; the evaluations are fewer, and each costs more.
             window: With ``parallel``, for a transformer: evaluate the next so many symbols at most, over a KV cache.
                 Images are drawn one by one.
+            steps: Draw an image in so many steps, several codes at once in each, by an any-order prior that was trained
+                for it. The distribution is that of ``model.in_steps(steps)``. None: one symbol after the other.
             accelerator: Its processes share the work. All of them call this and get all images.
             output: "pil", "tensor" or "numpy".
             progress: Called with (images drawn so far, counted by their symbols; images in all).
@@ -170,6 +173,7 @@ class ImagePipeline:
             batch_size=batch_size,
             parallel=parallel,
             window=window,
+            steps=steps,
             accelerator=accelerator,
             progress=progress,
         )
@@ -189,6 +193,7 @@ class ImagePipeline:
         batch_size: int = 64,
         parallel: bool = False,
         window: int | None = None,
+        steps: int | None = None,
         accelerator: Accelerator | None = None,
         progress: Callable[[float, int], None] | None = None,
     ) -> SampledSymbols:
@@ -211,12 +216,14 @@ class ImagePipeline:
                 batch_size=batch_size,
                 parallel=parallel,
                 window=window,
+                steps=steps,
                 accelerator=accelerator,
                 progress=progress,
             )
             fit = self.text.match(self.text.texts(several, len(several)), drawn.symbols, batch_size)
             best = fit.view(-1, best_of).argmax(1) + best_of * torch.arange(len(given))
             return SampledSymbols(drawn.symbols[best])
+        model = self.model if steps is None else self.model.in_steps(steps)
         rows = None
         if accelerator is not None and accelerator.num_processes > 1:
             if seed is None:
@@ -234,7 +241,7 @@ class ImagePipeline:
             batch_size=batch_size,
             device=self.model.device,
         )
-        drawn = self.model.draw(
+        drawn = model.draw(
             plan,
             method="fixed-point" if parallel else "sequential",
             window=window,

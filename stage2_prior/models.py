@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from rasterwise.models.autoregressive import AutoregressiveModel
+from stage2_prior.any_order.model import AnyOrderPrior
+from stage2_prior.any_order.network import AnyOrderPriorConfig
 from stage2_prior.conditioning.text import TextImageConfig, TextImageModel
 from stage2_prior.documents.model import Chameleon
 from stage2_prior.documents.network import ChameleonConfig
@@ -15,6 +17,8 @@ from stage2_prior.transformer.network import TransformerPriorConfig
 
 __all__ = [
     "DALLE",
+    "AnyOrderPrior",
+    "AnyOrderPriorConfig",
     "Chameleon",
     "ChameleonConfig",
     "DALLEConfig",
@@ -27,7 +31,11 @@ __all__ = [
 TEXT_MODELS: dict[str, type[TextImageModel]] = {"dalle": DALLE, "parti": Parti, "chameleon": Chameleon}
 """Every model of text and images by its kind."""
 
-MODELS: dict[str, type[AutoregressiveModel]] = {"transformer-prior": TransformerPrior, **TEXT_MODELS}
+MODELS: dict[str, type[AutoregressiveModel]] = {
+    "transformer-prior": TransformerPrior,
+    "any-order-prior": AnyOrderPrior,
+    **TEXT_MODELS,
+}
 """Every prior by its kind."""
 
 

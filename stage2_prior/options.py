@@ -10,11 +10,13 @@ from pydantic import Field
 
 from rasterwise.command_line.options import TrainingOptions, in_order
 from rasterwise.configuration import CountOrZero, Share, Weight, configuration
+from rasterwise.errors import InputError
 from rasterwise.training.config import TrainingConfig
+from stage2_prior.any_order.network import AnyOrderPriorConfig
 from stage2_prior.transformer.network import TransformerPriorConfig
 
 COMMAND = "train prior"
-"""The name of a transformer prior's runs in run.json; before a model of text and images, ``--model`` and its kind."""
+"""The name of a transformer prior's runs in run.json; before that of another model, ``--model`` and its name."""
 
 Model = TypeVar("Model")
 
@@ -37,6 +39,36 @@ class TrainPrior(TrainingOptions):
     model: TransformerPriorConfig = field(default_factory=TransformerPriorConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     label_dropout: Share = 0.1
+
+
+@in_order
+@configuration(kw_only=True)
+class TrainAnyOrderPrior(TrainingOptions):
+    """Train a prior on codes in random orders that give way to raster order, to draw one or several codes a step.
+
+    Attributes:
+        codes: The codes' folder, from `rasterwise encode`.
+        output: The run's folder; with the tokenizer in it, it is a whole pipeline.
+        model: The transformer.
+        training: How it is trained.
+        anneal_from: Share of the training after which random orders become rarer.
+        anneal_to: Share of the training after which they are as rare as --final-random-share says.
+        label_dropout: Share of labels hidden in training, so that guidance has an unconditional model.
+    """
+
+    codes: Path = Path("runs/codes")
+    output: Path = Path("runs/prior")
+    model: AnyOrderPriorConfig = field(default_factory=AnyOrderPriorConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    anneal_from: Share = 0.5
+    anneal_to: Share = 0.75
+    label_dropout: Share = 0.1
+
+    def __post_init__(self) -> None:
+        if self.anneal_from > self.anneal_to:
+            raise InputError(
+                f"anneal_from is {self.anneal_from}, expected at most anneal_to, {self.anneal_to}"
+            )
 
 
 @in_order

@@ -42,6 +42,8 @@ class Evaluate:
         samples: Samples drawn for conditional_accuracy, as many of each class; of a model of text and images, test
             captions drawn and test images captioned (0: none).
         retrieval_images: Test images among which texts and images find each other by likelihood (0: none).
+        steps: Measure the prior as it draws an image in so many steps, several codes at once in each (see
+            `rasterwise sample`): nats and samples are those of these steps; 0: one symbol after the other.
         seed: Of the samples and of the classifier.
         batch_size: Images at once.
         distance_images: Test images of which a VQ-VAE's distances in the features of EfficientNet-Lite2 are measured;
@@ -54,6 +56,7 @@ class Evaluate:
     codes: Path | None = None
     samples: CountOrZero = 1000
     retrieval_images: CountOrZero = 200
+    steps: CountOrZero = 0
     seed: Seed = 0
     batch_size: BatchSize = 128
     distance_images: CountOrZero = 1000
@@ -66,6 +69,11 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     whole = (folder / "tokenizer").is_dir()
     pipeline = ImagePipeline.from_pretrained(folder) if whole else None
     tokenizer = pipeline.tokenizer if pipeline else open_tokenizer(folder)
+    if options.steps:
+        if pipeline is None:
+            raise InputError(f"steps are of a pipeline's model, and {options.source} holds a tokenizer alone")
+        model = pipeline.model.in_steps(options.steps)
+        pipeline = ImagePipeline(tokenizer, model, pipeline.text_tokenizer)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     (pipeline or tokenizer).to(accelerator.device)
     if options.codes is not None:

@@ -40,6 +40,8 @@ class Sample:
             another. The images are the same; the evaluations are fewer, each costs more, and the report counts them.
         window: With --parallel, for a transformer: evaluate at most so many symbols at once, over a KV cache of those
             that have settled, and draw the images one by one; 0 evaluates all symbols.
+        steps: Draw each image in so many steps, several codes at once in each, by a prior that was trained for it
+            (`train prior --model any-order`); 0 draws one symbol after the other.
         json: Print the report as JSON.
     """
 
@@ -54,6 +56,7 @@ class Sample:
     batch_size: BatchSize = 64
     parallel: bool = False
     window: CountOrZero = 0
+    steps: CountOrZero = 0
     json: bool = False
 
 
@@ -78,6 +81,7 @@ def sample(options: Sample) -> dict[str, Any]:
             batch_size=options.batch_size,
             parallel=options.parallel,
             window=options.window or None,
+            steps=options.steps or None,
             accelerator=accelerator,
             progress=progress,
         )
@@ -89,6 +93,8 @@ def sample(options: Sample) -> dict[str, Any]:
         else:
             save_images(images, output)
     report: dict[str, Any] = {"output": str(options.output), "images": options.n, "seed": options.seed}
+    if options.steps:
+        report["steps"] = options.steps
     if drawn.evaluations is not None and drawn.positions is not None:
         report["evaluations"] = {
             "mean": drawn.evaluations.double().mean().item(),

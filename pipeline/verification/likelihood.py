@@ -46,10 +46,21 @@ def influence(model: AutoregressiveModel, symbols: Tensor, positions: Sequence[i
     return torch.stack(found)
 
 
+def ranks(model: AutoregressiveModel) -> Tensor:
+    """The number of the step in which the model's order takes each position, int64 ``(N,)``."""
+    found = torch.empty(model.grid.size, dtype=torch.int64)
+    for rank, step in enumerate(model.order):
+        found[step.cpu()] = rank
+    return found
+
+
 def causality(model: AutoregressiveModel, symbols: Tensor, positions: Sequence[int]) -> Check:
     """The gradient of a position's logits with respect to itself and every later symbol is exactly 0."""
-    reached = influence(model, symbols, positions)
-    later = [size[:, position:].amax().item() for size, position in zip(reached, positions, strict=True)]
+    reached, rank = influence(model, symbols, positions), ranks(model)
+    later = [
+        size[:, (rank >= rank[position]).to(size.device)].amax().item()
+        for size, position in zip(reached, positions, strict=True)
+    ]
     worst = max(range(len(later)), key=later.__getitem__)
     where = f", worst at position {positions[worst]}" if later[worst] else ""
     return at_most(
@@ -70,10 +81,9 @@ def exchange(model: AutoregressiveModel, symbols: Tensor, positions: Sequence[in
     """
     grid = model.grid
     before = grid.flatten(model(symbols))
-    sequence, worst, where = grid.flatten(symbols), 0.0, 0
+    sequence, rank, worst, where = grid.flatten(symbols), ranks(model).to(symbols.device), 0.0, 0
     for position in positions:
-        changed = sequence.clone()
-        changed[:, position:] = (changed[:, position:] + 1) % grid.levels
+        changed = torch.where(rank >= rank[position], (sequence + 1) % grid.levels, sequence)
         after = grid.flatten(model(grid.unflatten(changed)))
         difference = (after[:, position] - before[:, position]).abs().max().item()
         if not difference <= worst:
@@ -90,11 +100,12 @@ def exchange(model: AutoregressiveModel, symbols: Tensor, positions: Sequence[in
 
 def receptive_field(model: AutoregressiveModel, symbols: Tensor, positions: Sequence[int]) -> Check:
     """How many of the symbols before a position its logits react to: less than all is a blind spot or a short reach."""
-    reached = influence(model, symbols, positions)
+    reached, rank = influence(model, symbols, positions), ranks(model)
+    earlier = [rank < rank[position] for position in positions]
     seen = sum(
-        int((size[:, :position] > 0).any(0).sum()) for size, position in zip(reached, positions, strict=True)
+        int((size.cpu()[:, among] > 0).any(0).sum()) for size, among in zip(reached, earlier, strict=True)
     )
-    before = sum(positions)
+    before = sum(int(among.sum()) for among in earlier)
     return noted(
         "receptive field",
         seen / max(1, before),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, ClassVar, Literal, Self, get_args
 
@@ -26,6 +26,7 @@ from rasterwise.models.pretrained import Pretrained, evaluating
 from rasterwise.symbols.condition import UNCONDITIONED, Condition
 from rasterwise.symbols.grid import Grid
 from rasterwise.symbols.likelihoods import categorical_log_prob, finite_log_prob
+from rasterwise.symbols.order import RasterOrder, raster_order
 
 SamplingMethod = Literal["sequential", "fixed-point"]
 
@@ -95,6 +96,14 @@ class AutoregressiveModel(Pretrained):
     def device(self) -> torch.device:
         """The device of the weights."""
         return next(self.parameters()).device
+
+    @property
+    def order(self) -> Sequence[Tensor]:
+        """The steps of the factorization, int64 ``(T,)`` each: a symbol is given all those of earlier steps.
+
+        Raster order, but for models that have others (``in_steps``).
+        """
+        return raster_order(self.grid, self.device)
 
     @abstractmethod
     def embed(self, symbols: Tensor) -> Tensor:
@@ -206,6 +215,20 @@ class AutoregressiveModel(Pretrained):
             raise InputError(f"{width}×{height} sites are too few for this {self.kind}") from None
         return sized.eval()
 
+    def in_steps(self, steps: int) -> Self:
+        """The same weights as a model that draws an image in so many steps, with a likelihood of its own.
+
+        Args:
+            steps: 1 to N; the symbols of one step are independent given those of the steps before it.
+
+        Raises:
+            InputError: The model was not trained for it, or the number is out of range.
+        """
+        raise InputError(
+            f"a {self.kind} was trained to draw one symbol a step; leave the steps out, or train a prior for several "
+            "with --model any-order"
+        )
+
     def sample(
         self,
         n: int,
@@ -298,6 +321,8 @@ class AutoregressiveModel(Pretrained):
             if window is not None:
                 return windowed_decode(self.window_decoder, plan, window, progress)
             if method == "fixed-point":
+                if not isinstance(self.order, RasterOrder):
+                    raise InputError("the fixed point is of raster order; leave it out, or the steps")
                 return jacobi_decode(self, plan, progress)
             drawn = []
             for start in range(0, len(plan), plan.batch_size):

@@ -82,6 +82,7 @@ class Attention(nn.Module):
         mask: Tensor | None = None,
         context: Tensor | None = None,
         causal: bool = False,
+        context_rotary: Rotary | None = None,
     ) -> Tensor:
         """Mix values by each position's query.
 
@@ -91,10 +92,11 @@ class Attention(nn.Module):
             mask: bool, broadcast to ``(B, heads, T, S)``, True where a query may attend; each has at least one.
             context: ``(B, S, D)``, what is attended to; x itself without it.
             causal: No position attends to a later one; without a mask.
+            context_rotary: Of the context's positions, where they are others than ``rotary``'s.
         """
         query = self._split(self.q_proj(x))
         query = _rotated(query if self.q_norm is None else self.q_norm(query), rotary)
-        key, value = self.keys_and_values(x if context is None else context, rotary)
+        key, value = self.keys_and_values(x if context is None else context, context_rotary or rotary)
         mixed = F.scaled_dot_product_attention(
             query,
             key,

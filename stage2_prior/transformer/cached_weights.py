@@ -67,8 +67,8 @@ def layer_weights(block: TransformerBlock, rows: int, context: Tensor | None = N
     attention, mlp, pre = block.self_attn, block.mlp, block.norm_order == "pre"
     scale = 1 / math.sqrt(attention.head_width)
     query = attention.q_proj.weight
-    query = _paired(query * scale if attention.q_norm is None else query, attention)
-    key = _paired(attention.k_proj.weight, attention)
+    query = paired_rows(query * scale if attention.q_norm is None else query, attention)
+    key = paired_rows(attention.k_proj.weight, attention)
     value = attention.v_proj.weight.unflatten(0, (attention.heads, -1))
     # (heads, 3, head width, D), so that a head's query, key and value lie together
     qkv = torch.stack([query, key, value], 1).flatten(0, 2)
@@ -139,7 +139,7 @@ def paired_features(x: Tensor) -> Tensor:
     return x.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
 
 
-def _paired(weight: Tensor, attention: Attention) -> Tensor:
+def paired_rows(weight: Tensor, attention: Attention) -> Tensor:
     """A head's i-th row is rotated with the i-th of its second half: put the two side by side, ``(heads, h, D)``."""
     return paired_features(weight.unflatten(0, (attention.heads, -1)).transpose(1, 2)).transpose(1, 2)
 

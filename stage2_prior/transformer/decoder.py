@@ -59,6 +59,7 @@ class BlockDecoder(TransformerDecoder):
         symbols: Which symbols of the transformer's vocabulary the grid's are.
         prefix: Positions before the first one that is decoded; the subclass fills the cache with them.
         positions: How many positions of a grid are passed through the layers at once.
+        further_layers: Layers of the cache beyond the transformer's, for attention of the subclass's own.
         context: ``(B, S, D)``, for blocks that attend to one.
         context_mask: bool ``(B, S)``, True where there is something to attend to.
     """
@@ -72,6 +73,7 @@ class BlockDecoder(TransformerDecoder):
         symbols: slice = slice(None),
         prefix: int = 0,
         positions: int = 1,
+        further_layers: int = 0,
         context: Tensor | None = None,
         context_mask: Tensor | None = None,
     ) -> None:
@@ -79,7 +81,7 @@ class BlockDecoder(TransformerDecoder):
         rows = batch_size * positions
         self.heads, self.head_width = options.heads, options.width // options.heads
         memory = torch.empty(
-            len(layers.layers), 2, batch_size * self.heads, prefix + grid.size, self.head_width,
+            len(layers.layers) + further_layers, 2, batch_size * self.heads, prefix + grid.size, self.head_width,
             dtype=stream.dtype, device=stream.device,
         )  # fmt: skip
         cache = KVCache(memory, prefix)

@@ -16,6 +16,8 @@ from torch import Tensor
 
 import rasterwise.compression.codec as codec_module
 from rasterwise import (
+    AnyOrderPrior,
+    AnyOrderPriorConfig,
     AutoregressiveModel,
     DiagonalBiLSTM,
     DiagonalBiLSTMConfig,
@@ -50,6 +52,7 @@ MODELS: dict[type[AutoregressiveModel], Any] = {
     DiagonalBiLSTM: DiagonalBiLSTMConfig(grid=RGB, width=12, output_width=12, depth=1),
     ImageGPT: ImageGPTConfig(grid=RGB, width=16, heads=2, depth=1),
     TransformerPrior: TransformerPriorConfig(grid=RGB, width=16, heads=2, depth=1),
+    AnyOrderPrior: AnyOrderPriorConfig(grid=RGB, width=16, heads=2, depth=2),
 }
 ANY_SIZE = (PixelCNN, GatedPixelCNN, PixelCNNPP)
 

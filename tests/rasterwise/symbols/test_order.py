@@ -7,7 +7,7 @@ import torch
 
 from rasterwise.errors import InputError
 from rasterwise.symbols.grid import Grid
-from rasterwise.symbols.order import raster_order, wavefront_order, wavefronts
+from rasterwise.symbols.order import checked_order, raster_order, spread_order, wavefront_order, wavefronts
 
 GRIDS = [Grid(1, 4, 5, 3), Grid(3, 5, 2, 4), Grid(2, 1, 6, 2), Grid(1, 6, 1, 2)]
 
@@ -47,3 +47,38 @@ def test_a_lag_that_does_not_fit_is_refused(lag: int) -> None:
     """The message names the lag and the width."""
     with pytest.raises(InputError, match=f"lag is {lag}, expected 1 to the grid's width, 5"):
         wavefronts(GRIDS[0], lag)
+
+
+@pytest.mark.parametrize("grid", [*GRIDS, Grid(1, 8, 8, 4)], ids=str)
+def test_spread_steps_take_every_symbol_once(grid: Grid) -> None:
+    """In any number of steps, each with a position; the later ones take the most."""
+    for steps in range(1, grid.size + 1):
+        order = spread_order(grid, steps)
+        sizes = [len(positions) for positions in order]
+        assert len(order) == steps
+        assert min(sizes) >= 1
+        assert sum(sizes[: steps // 2]) <= sum(sizes[steps - steps // 2 :])
+        assert [one.tolist() for one in checked_order(grid, order)] == [one.tolist() for one in order]
+        channels = torch.cat(order) % grid.channels
+        assert (channels.diff() >= 0).all(), "a site has its first channel before any has its second"
+
+
+def test_spread_steps_keep_neighbours_apart() -> None:
+    """On 8×8 sites, no two of the first 16 are neighbours in a row or a column, nor are those of an early step."""
+    order = torch.cat(spread_order(Grid(1, 8, 8, 4), 64))
+    rows, columns = order // 8, order % 8
+    distance = (rows[:, None] - rows).abs() + (columns[:, None] - columns).abs()
+    nearest = torch.stack([distance[i, :i].min() for i in range(1, 64)])
+    assert (nearest.diff() <= 1).all()
+    assert (nearest[:15] >= 2).all()
+    for positions in spread_order(Grid(1, 8, 8, 4), 16)[:8]:
+        among = torch.isin(order, positions)
+        apart = distance[among][:, among]
+        assert (apart + 9 * torch.eye(len(positions)) >= 2).all()
+
+
+@pytest.mark.parametrize("steps", [0, 61])
+def test_steps_that_do_not_fit_are_refused(steps: int) -> None:
+    """The message names the steps and the symbols."""
+    with pytest.raises(InputError, match=f"steps is {steps}, expected 1 to 20"):
+        spread_order(GRIDS[0], steps)

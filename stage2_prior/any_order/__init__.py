@@ -1,0 +1,1 @@
+"""The any-order prior: symbols in any order of steps, one or several a step."""
