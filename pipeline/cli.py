@@ -21,6 +21,11 @@ COMMANDS = {
         "the same with text: digits from captions, captions from digits, and documents of both",
     ),
     "train vqvae": ("stage1_vqvae.train", "main", "train a VQ-VAE on images"),
+    "import": (
+        "pipeline.commands.tokenizers.import_tokenizer",
+        "main",
+        "read a tokenizer that others trained: a VQGAN, or one of transformers or diffusers",
+    ),
     "encode": (
         "pipeline.commands.encode",
         "main",
@@ -38,7 +43,7 @@ COMMANDS = {
     ),
     "sample": ("pipeline.commands.sample", "main", "draw new images"),
     "reconstruct": (
-        "pipeline.commands.reconstruct",
+        "pipeline.commands.tokenizers.reconstruct",
         "main",
         "encode and decode images, to show what the tokenizer keeps",
     ),

@@ -18,9 +18,10 @@ def tokenizer_classes() -> dict[str, type[ImageTokenizer]]:
     """Every tokenizer by its kind."""
     from pixel_baselines.image_gpt.palette import PaletteTokenizer
     from rasterwise.tokenizers.pixels import PixelTokenizer
+    from stage1_vqvae.imported.table import IMPORTED
     from stage1_vqvae.tokenizers.table import TOKENIZERS
 
-    return {"pixels": PixelTokenizer, "palette": PaletteTokenizer, **TOKENIZERS}
+    return {"pixels": PixelTokenizer, "palette": PaletteTokenizer, **TOKENIZERS, **IMPORTED}
 
 
 def model_classes() -> dict[str, type[AutoregressiveModel]]:

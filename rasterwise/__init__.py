@@ -40,6 +40,7 @@ _MODULE_OF = {
 _TABLES = (
     "pixel_baselines.models",
     "stage1_vqvae.autoencoders.table",
+    "stage1_vqvae.imported.table",
     "stage1_vqvae.quantizers.table",
     "stage1_vqvae.tokenizers.table",
     "stage2_prior.models",

@@ -22,6 +22,7 @@ from rasterwise.tokenizers.pixels import PixelTokenizerConfig as PixelTokenizerC
 from rasterwise.tokenizers.text import TextTokenizer as TextTokenizer
 from rasterwise.tokenizers.text import TextTokenizerConfig as TextTokenizerConfig
 from stage1_vqvae.autoencoders.table import *
+from stage1_vqvae.imported.table import *
 from stage1_vqvae.quantizers.table import *
 from stage1_vqvae.tokenizers.table import *
 from stage2_prior.models import *

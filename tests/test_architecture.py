@@ -28,8 +28,8 @@ ORDER: dict[str, tuple[str, ...]] = {
     "stage1_vqvae": (
         "autoencoders losses quantizers",
         "reconstruction",
-        "tokenizers imported",
-        "objective evaluation",
+        "tokenizers",
+        "imported objective evaluation",
         "options",
         "presets",
         "train",

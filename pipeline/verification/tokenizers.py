@@ -53,6 +53,8 @@ def symbols_come_back(tokenizer: ImageTokenizer, grid_of: AutoregressiveModel) -
             return skipped(name, "codes become vectors of another width than the latents'")
         back = found
         about = f"codes of {symbols.numel():,} that are not the nearest to their own vector"
+    elif tokenizer.symbols == "codes":
+        return skipped(name, "its decoder and encoder are no inverses, and it shows no code vectors")
     else:
         back = tokenizer.encode(tokenizer.decode(symbols))
         about = f"symbols of {symbols.numel():,} that an image does not give back"

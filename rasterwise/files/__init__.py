@@ -12,7 +12,7 @@ from rasterwise.files.json_objects import (
 )
 from rasterwise.files.lock import FolderLock
 from rasterwise.files.manifest import MANIFEST_NAME, damage_of, sha256_of, verify_manifest, write_manifest
-from rasterwise.files.tensors import load_tensors, save_tensors
+from rasterwise.files.tensors import load_tensors, save_tensors, tensor_names
 from rasterwise.files.whole import (
     LEFTOVER,
     LOCK_NAME,
@@ -54,6 +54,7 @@ __all__ = [
     "save_tensors",
     "sealed",
     "sha256_of",
+    "tensor_names",
     "verify_manifest",
     "write_json",
     "write_manifest",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,10 +23,31 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         raise _system_error(error, path) or error from None
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read safetensors; an InputError if the file is absent or damaged. Nothing is unpickled."""
+def tensor_names(path: Path) -> list[str]:
+    """The names of the tensors in a safetensors file; an InputError if it is absent or damaged."""
+    with _refused(path), safe_open(path, "pt") as file:
+        return list(file.keys())
+
+
+def load_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Read safetensors; an InputError if the file is absent or damaged. Nothing is unpickled.
+
+    Args:
+        path: The file.
+        prefix: Read those alone whose names begin with it.
+    """
+    with _refused(path):
+        if not prefix:
+            return load_file(path)
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Say in one line what is wrong with a safetensors file."""
     try:
-        return load_file(path)
+        yield
     except FileNotFoundError:
         raise InputError(f"{path.parent} holds no {path.name}") from None
     except OSError as error:

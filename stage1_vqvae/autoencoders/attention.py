@@ -31,8 +31,11 @@ class AttentionConfig(AutoencoderConfig):
         blocks: Residual blocks at each resolution of the encoder; the decoder has one more.
         bottleneck: Channels between each network and its projection to or from the quantizer's latents; 0: as many
             as the residual blocks at the code grid have.
-        attention: Where it is: "grid", after each block at the code grid and in the middle; or "middle", there
-            alone: between the last two blocks of the encoder, and the first two of the decoder.
+        attention: Where it is: "grid", after each block at the code grid and in the middle; "middle", there
+            alone: between the last two blocks of the encoder, and the first two of the decoder; or "none".
+        groups: Of each norm; 0: 32, or a quarter of the channels where these are fewer.
+        pixel_range: What the networks take and give: "signed", [-1, 1]; or "unit", [0, 1], as some that others
+            trained do.
     """
 
     kind: Annotated[Literal["attention"], tyro.conf.Suppress] = "attention"
@@ -40,7 +43,13 @@ class AttentionConfig(AutoencoderConfig):
     multipliers: tuple[Depth, ...] = ()
     blocks: Depth = 1
     bottleneck: WidthOrZero = 0
-    attention: Literal["grid", "middle"] = "grid"
+    attention: Literal["grid", "middle", "none"] = "grid"
+    groups: Annotated[WidthOrZero, tyro.conf.Suppress] = 0
+    pixel_range: Annotated[Literal["signed", "unit"], tyro.conf.Suppress] = "signed"
+
+    def __post_init__(self) -> None:
+        if self.groups and self.width % self.groups:
+            raise InputError(f"groups is {self.groups}, expected a divisor of width {self.width}")
 
     def widths(self, factor: int) -> list[int]:
         """Channels at each resolution, the highest first.
@@ -66,11 +75,11 @@ class AttentionConfig(AutoencoderConfig):
 class ResidualBlock(nn.Module):
     """x + conv3×3(silu(norm(conv3×3(silu(norm(x)))))), where x passes a 1×1 convolution if the width changes."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, groups: int = 0) -> None:
         super().__init__()
-        self.norm1 = _norm(inputs)
+        self.norm1 = _norm(inputs, groups)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm2 = _norm(outputs)
+        self.norm2 = _norm(outputs, groups)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
@@ -82,9 +91,9 @@ class ResidualBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """x plus what every position gathers from all positions, by one head as wide as the map ``(B, C, H, W)``."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, groups: int = 0) -> None:
         super().__init__()
-        self.norm = _norm(width)
+        self.norm = _norm(width, groups)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
         self.projection = nn.Conv2d(width, width, 1)
 
@@ -139,21 +148,24 @@ class AttentionEncoder(nn.Module):
     def __init__(self, config: AttentionConfig, channels: int, widths: list[int], latent_width: int) -> None:
         super().__init__()
         self.factor = 2 ** (len(widths) - 1)
+        self.unit = config.pixel_range == "unit"
         self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.levels = nn.Sequential()
         for inputs, outputs in pairwise([widths[0], *widths]):
             at_grid = len(self.levels) == len(widths) - 1
-            blocks = _blocks(inputs, outputs, config.blocks, attention=at_grid and config.attention == "grid")
+            blocks = _blocks(config, inputs, outputs, config.blocks, at_grid=at_grid)
             self.levels.append(nn.Sequential(*blocks, *([] if at_grid else [Downsample(outputs)])))
-        self.middle = _middle(widths[-1])
+        self.middle = _middle(config, widths[-1])
         bottleneck = config.bottleneck or widths[-1]
         self.last = nn.Sequential(
-            _norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], bottleneck, 3, padding=1)
+            _norm(widths[-1], config.groups), nn.SiLU(), nn.Conv2d(widths[-1], bottleneck, 3, padding=1)
         )
         self.projection = nn.Conv2d(bottleneck, latent_width, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         check_size(images, self.factor)
+        if self.unit:
+            images = (images + 1) / 2
         return self.projection(self.last(self.middle(self.levels(self.first(images)))))
 
 
@@ -176,15 +188,16 @@ class AttentionDecoder(ImageDecoder):
     def __init__(self, config: AttentionConfig, outputs: int, widths: list[int], code_width: int) -> None:
         super().__init__()
         bottleneck = config.bottleneck or widths[-1]
+        self.unit = config.pixel_range == "unit"
         self.projection = nn.Conv2d(code_width, bottleneck, 1)
         self.first = nn.Conv2d(bottleneck, widths[-1], 3, padding=1)
-        self.middle = _middle(widths[-1])
+        self.middle = _middle(config, widths[-1])
         self.levels = nn.Sequential()
         for wider, wide in pairwise([widths[-1], *reversed(widths)]):
             at_grid, finest = not len(self.levels), len(self.levels) == len(widths) - 1
-            blocks = _blocks(wider, wide, config.blocks + 1, attention=at_grid and config.attention == "grid")
+            blocks = _blocks(config, wider, wide, config.blocks + 1, at_grid=at_grid)
             self.levels.append(nn.Sequential(*blocks, *([] if finest else [Upsample(wide)])))
-        self.head = nn.Sequential(_norm(widths[0]), nn.SiLU())
+        self.head = nn.Sequential(_norm(widths[0], config.groups), nn.SiLU())
         self.last = nn.Conv2d(widths[0], outputs, 3, padding=1)
 
     @property
@@ -192,23 +205,28 @@ class AttentionDecoder(ImageDecoder):
         return self.last.get_parameter("weight")
 
     def forward(self, latents: Tensor) -> Tensor:
-        return self.last(self.head(self.levels(self.middle(self.first(self.projection(latents))))))
+        outputs = self.last(self.head(self.levels(self.middle(self.first(self.projection(latents))))))
+        return outputs * 2 - 1 if self.unit else outputs
 
 
-def _blocks(inputs: int, outputs: int, count: int, *, attention: bool) -> list[nn.Module]:
+def _blocks(
+    config: AttentionConfig, inputs: int, outputs: int, count: int, *, at_grid: bool
+) -> list[nn.Module]:
     """Residual blocks of one resolution, the first of which changes the width; with attention after each, if wanted."""
     blocks: list[nn.Module] = []
     for number in range(count):
-        blocks.append(ResidualBlock(outputs if number else inputs, outputs))
-        if attention:
-            blocks.append(AttentionBlock(outputs))
+        blocks.append(ResidualBlock(outputs if number else inputs, outputs, config.groups))
+        if at_grid and config.attention == "grid":
+            blocks.append(AttentionBlock(outputs, config.groups))
     return blocks
 
 
-def _middle(width: int) -> nn.Sequential:
-    return nn.Sequential(ResidualBlock(width, width), AttentionBlock(width), ResidualBlock(width, width))
+def _middle(config: AttentionConfig, width: int) -> nn.Sequential:
+    first = ResidualBlock(width, width, config.groups)
+    attention = [AttentionBlock(width, config.groups)] if config.attention != "none" else []
+    return nn.Sequential(first, *attention, ResidualBlock(width, width, config.groups))
 
 
-def _norm(width: int) -> nn.GroupNorm:
+def _norm(width: int, groups: int) -> nn.GroupNorm:
     # VQGAN's 32 groups; a narrow layer has fewer, since a group of one channel would hide how bright it is.
-    return nn.GroupNorm(min(32, width // 4), width, eps=1e-6)
+    return nn.GroupNorm(groups or min(32, width // 4), width, eps=1e-6)

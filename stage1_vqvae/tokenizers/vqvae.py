@@ -35,6 +35,9 @@ FLAT = (
 )
 """The configuration of a VQ-VAE as it was saved before quantizers and autoencoders had configurations of their own."""
 
+LATER = {"groups": 0, "pixel_range": "signed"}
+"""Options of the autoencoder with attention that came after models were saved, with values that change nothing."""
+
 
 @configuration()
 class VQVAEConfig(LearnedTokenizerConfig):
@@ -124,6 +127,10 @@ class VQVAE(LearnedTokenizer):
         if self.config.autoencoder.kind == "convolutional":
             content |= content.pop("autoencoder")
             del content["kind"]
+        if self.config.autoencoder.kind == "attention":
+            for name, value in LATER.items():
+                if content["autoencoder"][name] == value:
+                    del content["autoencoder"][name]
         if self.config.quantizer.kind == "gumbel":
             del content["quantizer"]["kl_warmup"]  # it came later, and says only how the codes were learned
         if self.config.quantizer.kind != "ema":

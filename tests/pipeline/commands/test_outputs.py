@@ -26,6 +26,7 @@ WRITING: dict[str, tuple[str, list[str]]] = {
     "generate": (FOLDER, ["--pipeline", ABSENT, "--document", "absent.json"]),
     "plot": (IMAGE, [ABSENT]),
     "probe": (IMAGE, ["--source", ABSENT]),
+    "import": (FOLDER, ["--source", ABSENT]),
     "encode": (FOLDER, ["--tokenizer", ABSENT]),
     "quickstart": (FOLDER, []),
     "quickstart documents": (FOLDER, []),
