@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import zlib
-from collections import Counter
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
-from torch import Tensor
 
-from rasterwise.compression.blocks import decode_block, encode_block
-from rasterwise.compression.container import Block, Container, Stored, checksum_of
+from rasterwise.compression.container import Container, Section
 from rasterwise.compression.environment import computing_with, environment_here
-from rasterwise.compression.pictures import Picture, opened_png, pictures_of, png_of
+from rasterwise.compression.pictures import pictures_of
+from rasterwise.compression.sections import Tally, decode_section, encode_section, png_stream
 from rasterwise.errors import InputError
-from rasterwise.images import Images, to_pil
+from rasterwise.images import Images
 from rasterwise.models.autoregressive import AutoregressiveModel
-from rasterwise.models.pretrained import evaluating
 from rasterwise.tokenizers.image import ImageTokenizer
-
-UNDECODED = "did not decode again"
-"""Why a picture is a PNG file that the model was asked for."""
 
 Progress = Callable[[float, int], None]
 
@@ -76,23 +70,13 @@ class Decompressed:
     differences: str = ""
 
 
-@dataclass
-class _Tally:
-    """What blocks add up to."""
-
-    bits: float = 0.0
-    coded_bytes: int = 0
-    png: Counter[str] = field(default_factory=Counter)
-    png_bytes: int = 0
-    lossless: bool = True
-
-
 class Codec:
     """Compresses pictures with the probabilities of a model.
 
     The encoder goes through the pictures with the very decoder that draws new ones, in the same batches, precision and
     threads as the decompressor will. Probabilities that differ in their last bit decode to noise: a file decodes on
-    machines of the same class with the same versions, and a checksum a picture proves that it has.
+    machines of the same class with the same versions, and a checksum for each picture, or for the few small ones that
+    share a stream, proves that it has.
 
     Args:
         tokenizer: Turns images into symbols and back.
@@ -131,23 +115,31 @@ class Codec:
                 reasons[place] = reason
             else:
                 groups.setdefault(picture.image.size[::-1], []).append(place)
-        tally, blocks, order = _Tally(), [], []
+        tally, sections, order = Tally(), [], []
         for size, places in groups.items():
-            for start in range(0, len(places), batch_size):
-                part = places[start : start + batch_size]
-                blocks.append(self._block(size, [pictures[place] for place in part], check, tally))
-                order += part
-                if progress:
-                    progress(len(order), len(pictures))
+            done = functools.partial(_further, progress, len(order), len(pictures))
+            sections.append(
+                encode_section(
+                    self.tokenizer,
+                    self.sized[size],
+                    [pictures[place] for place in places],
+                    batch_size=batch_size,
+                    check=check,
+                    tally=tally,
+                    done=done,
+                )
+            )
+            order += places
         if reasons:
-            stored = [_png(pictures[place], reason, tally) for place, reason in reasons.items()]
-            blocks.append(Block(0, 0, stored))
+            stored = [png_stream([pictures[place]], reason, tally) for place, reason in reasons.items()]
+            sections.append(Section(0, 0, len(stored), 1, stored))
             order += reasons
         container = Container(
             *self._fingerprints(),
             environment_here(self.model.device),
             tally.lossless,
-            blocks,
+            batch_size,
+            sections,
             order,
             list(names),
         )
@@ -180,19 +172,27 @@ class Codec:
                 )
         differences = container.environment.differences(environment_here(self.model.device))
         found: list[Image.Image | str] = []
+        coded: list[bool] = []
         threads = (
             container.environment.threads if self.model.device.type == "cpu" else torch.get_num_threads()
         )
         with computing_with(max(1, threads)):
-            for block in container.blocks:
-                found += self._images(block)
-                if progress:
-                    progress(len(found), len(container.order))
-        coded = [
-            isinstance(one, str)
-            for one, stored in zip(found, (p for b in container.blocks for p in b.pictures), strict=True)
-            if not stored.is_png
-        ]
+            for section in container.sections:
+                before = len(found)
+                done = functools.partial(_further, progress, before, len(container.order))
+                found += decode_section(
+                    self.tokenizer,
+                    self._model_of(section),
+                    section,
+                    batch_size=container.batch_size,
+                    done=done,
+                )
+                coded += [
+                    isinstance(found[before + row], str)
+                    for place, stream in enumerate(section.streams)
+                    if not stream.is_png
+                    for row in section.pictures(place)
+                ]
         if coded and all(coded) and differences:
             raise InputError(
                 f"none of its pictures decodes here; it was compressed elsewhere: {differences}. Decompress it on a "
@@ -209,7 +209,7 @@ class Codec:
         return Decompressed(images, container.names, damaged, container.lossless, differences)
 
     def _fingerprints(self) -> tuple[bytes, bytes]:
-        return bytes.fromhex(self.model.fingerprint[:12]), bytes.fromhex(self.tokenizer.fingerprint[:8])
+        return bytes.fromhex(self.model.fingerprint[:8]), bytes.fromhex(self.tokenizer.fingerprint[:8])
 
     def _why_no_model(self, size: tuple[int, int]) -> str:
         """Why images of a height and width have no model; empty where they have one."""
@@ -223,70 +223,16 @@ class Codec:
             return f"another size than {width}×{height}"
         return ""
 
-    @torch.no_grad()
-    def _block(self, size: tuple[int, int], pictures: list[Picture], check: bool, tally: _Tally) -> Block:
-        pixels = torch.stack([one.pixels for one in pictures if one.pixels is not None]).to(self.model.device)
-        model = self.sized[size]
-        with evaluating(self.tokenizer):
-            symbols = self.tokenizer.encode(pixels)
-            tally.lossless &= torch.equal(self.tokenizer.decode(symbols), pixels)
-        encoded = encode_block(model, symbols)
-        right = torch.ones(len(symbols), dtype=torch.bool)
-        if check:
-            right = (decode_block(model, encoded.streams) == symbols.cpu()).flatten(1).all(1)
-        stored = []
-        for row, picture in enumerate(pictures):
-            if right[row]:
-                stream = encoded.streams[row]
-                stored.append(Stored(stream, checksum_of(symbols[row], model.grid.levels), False))
-                tally.bits += encoded.bits[row].item()
-                tally.coded_bytes += len(stream)
-            else:
-                stored.append(_png(picture, UNDECODED, tally))
-        return Block(*size, stored)
-
-    def _images(self, block: Block) -> list[Image.Image | str]:
-        """The images of a block, or what is wrong with each."""
-        streams = [one.content if one.whole and not one.is_png else None for one in block.pictures]
-        symbols = images = None
-        if any(stream is not None for stream in streams):
-            size = (block.height, block.width)
-            if self._why_no_model(size):
-                raise InputError(
-                    f"it has images of {block.width}×{block.height}, which this model has none of"
-                )
-            model = self.sized[size]
-            symbols = decode_block(model, streams)
-            with torch.no_grad(), evaluating(self.tokenizer):
-                images = self.tokenizer.decode(symbols.to(self.model.device)).cpu()
-        return [
-            _restored(one, row, symbols, images, self.model.grid.levels)
-            for row, one in enumerate(block.pictures)
-        ]
+    def _model_of(self, section: Section) -> AutoregressiveModel | None:
+        if all(stream.is_png for stream in section.streams):
+            return None
+        if self._why_no_model((section.height, section.width)):
+            raise InputError(
+                f"it has images of {section.width}×{section.height}, which this model has none of"
+            )
+        return self.sized[section.height, section.width]
 
 
-def _restored(
-    stored: Stored, row: int, symbols: Tensor | None, images: Tensor | None, levels: int
-) -> Image.Image | str:
-    """One picture of a block, or what is wrong with it."""
-    if not stored.whole:
-        return "the file ends before it"
-    if stored.is_png:
-        if zlib.crc32(stored.content) != stored.checksum:
-            return "its checksum differs"
-        try:
-            return opened_png(stored.content)
-        except Exception as error:  # whatever Pillow raises for a file that somebody else has made
-            return f"its PNG file does not decode ({error})"
-    assert symbols is not None
-    assert images is not None
-    if checksum_of(symbols[row], levels) != stored.checksum:
-        return "its checksum differs"
-    return to_pil(images[row])
-
-
-def _png(picture: Picture, reason: str, tally: _Tally) -> Stored:
-    content = png_of(picture.image)
-    tally.png[reason] += 1
-    tally.png_bytes += len(content)
-    return Stored(content, zlib.crc32(content), True)
+def _further(progress: Progress | None, before: int, total: int, done: float) -> None:
+    if progress:
+        progress(before + done, total)
