@@ -27,7 +27,7 @@ from pixel_baselines.pixelcnn_pp.cached_layers import (
     _pointwise,
     concat_elu_row,
 )
-from pixel_baselines.pixelcnn_pp.logistic_mixture import MixtureDecoder
+from pixel_baselines.pixelcnn_pp.logistic_mixture import MixtureDecoder, neighbours
 from pixel_baselines.pixelcnn_pp.network import GatedBlock, Level, PixelCNNPPNetwork, TwoStreamBlock
 from rasterwise.decoding.decoder import CaptureRegion, Decoder
 from rasterwise.symbols.condition import Condition
@@ -184,6 +184,10 @@ class PixelCNNPPDecoder(Decoder):
         spans = list(zip(starts, ends, strict=True))
         self.tables = [features[:, start:end].contiguous() for start, end in spans]
         self.inputs = [[site[:, start:end] for start, end in spans] for site in self.first_left.inputs]
+        self.relative = model.config.relative_means
+        # Values of this row and of the one above, after a zero on the left.
+        values = torch.zeros(2, batch_size, channels, width + 1, dtype=model.value_dtype, device=model.device)
+        self.row, self.above = values.unbind()
         self.rows_a_period = 2 ** (model.config.resolutions - 1)  # of which the coarsest resolution has one
 
     def capture_regions(self) -> list[CaptureRegion]:
@@ -197,15 +201,24 @@ class PixelCNNPPDecoder(Decoder):
     def _logits(self) -> Tensor:
         row, column, channel = self.grid.site(self.index)
         if channel == 0:
-            self.pixel = MixtureDecoder(self.mixture, self._run_network(row, column))
+            raw = self._run_network(row, column)
+            self.pixel = MixtureDecoder(self.mixture, raw, self._reference(column))
         return self.pixel.logits()[:, None]
 
     def _advance(self, symbols: Tensor) -> None:
         _, column, channel = self.grid.site(self.index)
         symbols = symbols[:, 0]
         self.inputs[column + 1][channel].copy_(self.tables[channel].index_select(0, symbols))
-        if channel + 1 < self.grid.channels:
-            self.pixel.advance(self.mixture.values(symbols, self.pixel.log_weights.dtype))
+        if self.relative or channel + 1 < self.grid.channels:
+            values = self.mixture.values(symbols, self.pixel.log_weights.dtype)
+            self.row[:, channel, column + 1].copy_(values)
+            self.pixel.advance(values)
+
+    def _reference(self, column: int) -> Tensor | None:
+        if not self.relative:
+            return None
+        left, above_left, above = self.row[..., column], self.above[..., column], self.above[..., column + 1]
+        return neighbours(left, above, above_left, self.mixture.components)
 
     def _run_network(self, row: int, column: int) -> Tensor:
         """The likelihood's parameters ``(B, P)`` at a site."""
@@ -218,6 +231,7 @@ class PixelCNNPPDecoder(Decoder):
 
     def _start_row(self, row: int) -> None:
         pixels = torch.stack(self.first_left.inputs[1:], 1)  # of the row above; zeros above the first row
+        self.above.copy_(self.row)
         self.first_down.append(pixels)
         self.first_above.append(pixels)
         self.first_left.start_row(F.pad(self.first_above.output(), (0, 0, 0, 1)))

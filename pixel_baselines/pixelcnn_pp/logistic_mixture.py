@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,18 @@ class MixtureParameters:
         for index, value in enumerate(earlier[:channel]):
             mean = mean + self.coefficients[..., first + index, :] * value[..., None]
         return mean
+
+    def shifted(self, reference: Tensor) -> MixtureParameters:
+        """The parameters of x, where these are of x − reference; the reference is ``(..., C, M)``."""
+        reference = reference.to(self.means.dtype)
+        means = []
+        for channel in range(self.means.shape[-2]):
+            mean = self.means[..., channel, :] + reference[..., channel, :]
+            first = channel * (channel - 1) // 2
+            for earlier in range(channel):
+                mean = mean - self.coefficients[..., first + earlier, :] * reference[..., earlier, :]
+            means.append(mean)
+        return replace(self, means=torch.stack(means, -2))
 
 
 @dataclass(frozen=True)
@@ -90,18 +102,23 @@ class LogisticMixture:
         """The paper's -7 for 256 levels; lower for more levels, so that one level can still take it all."""
         return -7.0 - max(0.0, math.log((self.levels - 1) / 255))
 
-    def split(self, raw: Tensor) -> MixtureParameters:
-        """What the network gives, ``(..., P)`` of any dtype, as parameters in float32 or float64."""
+    def split(self, raw: Tensor, reference: Tensor | None = None) -> MixtureParameters:
+        """What the network gives, ``(..., P)`` of any dtype, as parameters in float32 or float64.
+
+        With a reference, ``(..., C, M)``, it is the values' differences to it that the network has given the means and
+        coefficients of.
+        """
         raw = raw if raw.dtype == torch.float64 else raw.float()
         weights, means, log_scales, coefficients = raw.unflatten(-1, (-1, self.components)).split(
             (1, self.channels, self.channels, self.channels * (self.channels - 1) // 2), -2
         )
-        return MixtureParameters(
+        parameters = MixtureParameters(
             weights[..., 0, :].log_softmax(-1),
             means,
             log_scales.clamp(min=self.smallest_log_scale),
             coefficients.tanh(),
         )
+        return parameters if reference is None else parameters.shifted(reference)
 
     def values(self, symbols: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Symbols as values in [-1, 1]."""
@@ -111,17 +128,18 @@ class LogisticMixture:
         """The inverse of ``values``."""
         return ((values.detach() + 1) * ((self.levels - 1) / 2)).round().long()
 
-    def log_prob(self, raw: Tensor, symbols: Tensor) -> Tensor:
+    def log_prob(self, raw: Tensor, symbols: Tensor, reference: Tensor | None = None) -> Tensor:
         """Log-probability of whole sites, without the distribution of each channel: the cheap way.
 
         Args:
             raw: ``(..., P)``.
             symbols: int64 ``(..., C)``.
+            reference: ``(..., C, M)``, as in ``split``.
 
         Returns:
             ``(...)`` nats.
         """
-        parameters = self.split(raw)
+        parameters = self.split(raw, reference)
         values = list(self.values(symbols, parameters.means.dtype).unbind(-1))
         nats = parameters.log_weights
         for channel in range(self.channels):
@@ -133,22 +151,23 @@ class LogisticMixture:
             )
         return nats.logsumexp(-1)
 
-    def logits(self, raw: Tensor, values: Tensor) -> Tensor:
+    def logits(self, raw: Tensor, values: Tensor, reference: Tensor | None = None) -> Tensor:
         """The exact distribution of every channel given those before it, teacher-forced.
 
         Args:
             raw: ``(..., P)``.
             values: ``(..., C)`` in [-1, 1]; gradients flow to them through the means.
+            reference: ``(..., C, M)``, as in ``split``.
 
         Returns:
             ``(..., C, K)`` normalised log-probabilities.
         """
         sites = max(1, ELEMENTS_AT_ONCE // (self.components * self.levels))
         parts = []
-        for part, known in zip(
-            raw.flatten(0, -2).split(sites), values.flatten(0, -2).split(sites), strict=True
-        ):
-            decoder = MixtureDecoder(self, part)
+        raws, known_values = raw.flatten(0, -2).split(sites), values.flatten(0, -2).split(sites)
+        references = [None] * len(raws) if reference is None else reference.flatten(0, -3).split(sites)
+        for part, known, origin in zip(raws, known_values, references, strict=True):
+            decoder = MixtureDecoder(self, part, origin)
             channels = []
             for value in known.unbind(-1):
                 channels.append(decoder.logits())
@@ -167,11 +186,12 @@ class MixtureDecoder:
     Args:
         mixture: The likelihood.
         raw: What the network gave, ``(..., P)``.
+        reference: ``(..., C, M)``, as in ``LogisticMixture.split``.
     """
 
-    def __init__(self, mixture: LogisticMixture, raw: Tensor) -> None:
+    def __init__(self, mixture: LogisticMixture, raw: Tensor, reference: Tensor | None = None) -> None:
         self.mixture = mixture
-        self.parameters = mixture.split(raw)
+        self.parameters = mixture.split(raw, reference)
         self.log_weights = self.parameters.log_weights
         self.earlier: list[Tensor] = []
         self._components: Tensor | None = None
@@ -203,6 +223,22 @@ class MixtureDecoder:
             self.log_weights = (self.log_weights + nats).log_softmax(-1)
         self.earlier.append(values)
         self._components = None
+
+
+def neighbours(left: Tensor, above: Tensor, above_left: Tensor, components: int) -> Tensor:
+    """What relative means are relative to: by turns the pixel to the left, the one above, and the plane through both.
+
+    Args:
+        left: ``(...)``; 0 beyond the image's edge, as the others.
+        above: ``(...)``.
+        above_left: ``(...)``.
+        components: M.
+
+    Returns:
+        ``(..., M)``.
+    """
+    choices = (left, above, (left + above - above_left).clamp(-1, 1))
+    return torch.stack([choices[component % 3] for component in range(components)], -1)
 
 
 def every_level_log_prob(mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:

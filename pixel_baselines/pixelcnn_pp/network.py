@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixel_baselines.pixelcnn_pp.logistic_mixture import LogisticMixture
+from pixel_baselines.pixelcnn_pp.logistic_mixture import LogisticMixture, neighbours
 from pixel_baselines.pixelcnn_pp.shifted_conv import (
     DownRightShiftedConv2d,
     DownRightShiftedUpsample,
@@ -35,6 +35,9 @@ class PixelCNNPPConfig(AutoregressiveConfig):
         resolutions: 1 to 3, each half as high and wide as the one before; a grid that is down to one site
             has no lower one.
         components: Logistics in the mixture (M).
+        relative_means: The network gives the means of differences to neighbouring pixels (of a component to the pixel
+            on the left, above, or the plane through both), and not of the pixels themselves, as in the paper. A small
+            model then learns flat surfaces and smooth ones sooner.
         dropout: Inside the gated blocks, in training.
         embedding: How the network sees symbols: as values in [-1, 1], or as learned vectors (for codes, which
             have no order). The likelihood takes neighbouring symbols to be alike either way.
@@ -45,6 +48,7 @@ class PixelCNNPPConfig(AutoregressiveConfig):
     blocks: Depth = 2
     resolutions: Annotated[int, Field(ge=1, le=3)] = 3
     components: Depth = 10
+    relative_means: bool = False
     dropout: Decay = 0.1
     embedding: Literal["scale", "learned"] = "scale"
     embedding_width: Width = 32
@@ -231,10 +235,14 @@ class PixelCNNPPNetwork(AutoregressiveModel):
         self.last = DownRightShiftedConv2d(width, self.mixture.parameter_count, (1, 1))
         self.register_buffer("initialised", torch.zeros((), dtype=torch.uint8))
 
+    @property
+    def value_dtype(self) -> torch.dtype:
+        """Of pixels' values: bfloat16 does not hold 256 levels."""
+        return torch.promote_types(self.last.bias.dtype, torch.float32)
+
     def embed(self, symbols: Tensor) -> Tensor:
         """Values in [-1, 1], float32 at least; of learned vectors ``(..., 1 + E)``, the value comes first."""
-        weights = self.last.bias.dtype
-        values = self.mixture.values(symbols, torch.promote_types(weights, torch.float32))
+        values = self.mixture.values(symbols, self.value_dtype)
         if self.vectors is None:
             return values
         return torch.cat([values[..., None], self.vectors(symbols)], -1)
@@ -242,14 +250,27 @@ class PixelCNNPPNetwork(AutoregressiveModel):
     def logits_from(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
         raw = self.mixture_parameters(inputs, condition)
         values = inputs if self.vectors is None else inputs[..., 0]
-        return self.mixture.logits(raw, values.movedim(1, -1)).movedim(-2, 1)
+        return self.mixture.logits(raw, values.movedim(1, -1), self.reference(values)).movedim(-2, 1)
 
     def log_prob(self, symbols: Tensor, condition: Condition | None = None) -> Tensor:
         """Exact log-probability of grids: ``(B,)`` nats. It never makes the K-way distributions."""
         self.grid.check(symbols)
-        raw = self.mixture_parameters(self.embed(symbols), condition)
-        log_prob = self.mixture.log_prob(raw, symbols.movedim(1, -1)).flatten(1).sum(1)
+        inputs = self.embed(symbols)
+        raw = self.mixture_parameters(inputs, condition)
+        reference = self.reference(inputs if self.vectors is None else inputs[..., 0])
+        log_prob = self.mixture.log_prob(raw, symbols.movedim(1, -1), reference).flatten(1).sum(1)
         return log_prob if self.training else finite_log_prob(log_prob)
+
+    def reference(self, values: Tensor) -> Tensor | None:
+        """What the means of every site are relative to, ``(B, H, W, C, M)``; None where they are absolute.
+
+        Args:
+            values: ``(B, C, H, W)`` in [-1, 1].
+        """
+        if not self.config.relative_means:
+            return None
+        left, above = F.pad(values, (1, -1)), F.pad(values, (0, 0, 1, -1))
+        return neighbours(left, above, F.pad(above, (1, -1)), self.config.components).movedim(1, -2)
 
     def mixture_parameters(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
         """What ``embed`` gave to the likelihood's parameters of every site, ``(B, H, W, P)``."""

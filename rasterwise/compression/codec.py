@@ -115,7 +115,7 @@ class Codec:
                 reasons[place] = reason
             else:
                 groups.setdefault(picture.image.size[::-1], []).append(place)
-        tally, sections, order = Tally(), [], []
+        tally, sections, order = Tally(), list[Section](), list[int]()
         for size, places in groups.items():
             done = functools.partial(_further, progress, len(order), len(pictures))
             sections.append(

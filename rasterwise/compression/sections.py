@@ -120,13 +120,13 @@ def decode_section(
                 checksums[stream] = zlib.crc32(values.tobytes(), checksums[stream])
                 images[row] = to_pil(image)
             done(rows.stop)
-    for place, stream in enumerate(section.streams):
+    for place, stored in enumerate(section.streams):
         rows = section.pictures(place)
-        if not stream.whole:
+        if not stored.whole:
             found: Sequence[Image.Image | str] = ["the file ends before it"] * len(rows)
-        elif stream.is_png:
-            found = _opened(stream, len(rows))
-        elif checksums[place] != stream.checksum:
+        elif stored.is_png:
+            found = _opened(stored, len(rows))
+        elif checksums[place] != stored.checksum:
             found = ["its checksum differs"] * len(rows)
         else:
             continue

@@ -79,6 +79,44 @@ class TestPixelCNNPPOverCodes(AutoregressiveSuite):
         )
 
 
+class TestPixelCNNPPOfDifferences(AutoregressiveSuite):
+    """Means relative to neighbouring pixels."""
+
+    grids = (*AutoregressiveSuite.grids, Grid(3, 4, 3, 256))
+
+    def build(self, grid: Grid, classes: tuple[str, ...] = ()) -> PixelCNNPP:
+        return PixelCNNPP(
+            PixelCNNPPConfig(grid=grid, classes=classes, width=6, blocks=1, components=4, relative_means=True)
+        )
+
+    def test_log_prob_is_that_of_the_logits(self, grid: Grid) -> None:
+        """The mixture scored directly and the categorical distributions channel by channel are one."""
+        model = randomized(self.build(grid))
+        symbols = random_symbols(grid, 3)
+        with torch.no_grad():
+            generic = super(PixelCNNPP, model).log_prob(symbols)
+            assert torch.allclose(model.log_prob(symbols), generic, rtol=0, atol=1e-10)
+
+    @pytest.mark.parametrize(("component", "row", "column"), [(0, 3, 3), (1, 2, 4), (2, None, None)])
+    def test_what_means_are_relative_to(self, component: int, row: int | None, column: int | None) -> None:
+        """A network that says 0 expects the pixel on the left, above, or the plane through both, channel by channel."""
+        model = self.build(GRID).double().eval()
+        symbols = random_symbols(GRID, 2).clamp(60, 120)
+        with torch.no_grad():
+            model.last.gain.zero_()
+            model.last.bias.zero_()
+            weights, _, scales = model.last.bias.view(-1, 4).split((1, 3, 6))
+            weights[0, component] = 50.0
+            scales.fill_(-7.0)
+            scales[3:] = 0.0
+            expected = model(symbols).argmax(-1)[:, :, 3, 4]
+        if row is None:
+            plane = symbols[:, :, 3, 3] + symbols[:, :, 2, 4] - symbols[:, :, 2, 3]
+            assert torch.equal(expected, plane)
+        else:
+            assert torch.equal(expected, symbols[:, :, row, column])
+
+
 GRID = Grid(3, 7, 6, 256)
 
 
