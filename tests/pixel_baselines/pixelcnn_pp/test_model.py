@@ -105,10 +105,9 @@ class TestPixelCNNPPOfDifferences(AutoregressiveSuite):
         with torch.no_grad():
             model.last.gain.zero_()
             model.last.bias.zero_()
-            weights, _, scales = model.last.bias.view(-1, 4).split((1, 3, 6))
-            weights[0, component] = 50.0
+            weights, _, scales, _ = model.last.bias.view(-1, 4).split((1, 3, 3, 3))
+            weights[0, component] = 1e6
             scales.fill_(-7.0)
-            scales[3:] = 0.0
             expected = model(symbols).argmax(-1)[:, :, 3, 4]
         if row is None:
             plane = symbols[:, :, 3, 3] + symbols[:, :, 2, 4] - symbols[:, :, 2, 3]
