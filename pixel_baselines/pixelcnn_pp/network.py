@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -234,6 +234,13 @@ class PixelCNNPPNetwork(AutoregressiveModel):
         self.level = Level(grid.height, grid.width, config.resolutions, config)
         self.last = DownRightShiftedConv2d(width, self.mixture.parameter_count, (1, 1))
         self.register_buffer("initialised", torch.zeros((), dtype=torch.uint8))
+
+    def identity(self) -> dict[str, Any]:
+        """What the fingerprint hashes: relative means only where there are some, as models were saved before them."""
+        content = super().identity()
+        if not self.config.relative_means:
+            del content["relative_means"]
+        return content
 
     @property
     def value_dtype(self) -> torch.dtype:
