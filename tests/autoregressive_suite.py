@@ -25,9 +25,9 @@ from pipeline.verification.likelihood import (
     receptive_field,
     samples_follow_probabilities,
 )
-from pipeline.verification.subject import decoded_logits as decoded_logits
 from pipeline.verification.subject import random_symbols
 from rasterwise.decoding.decoder import NaiveDecoder
+from rasterwise.decoding.decoder import decoded_logits as decoded_logits
 from rasterwise.decoding.loop import decode
 from rasterwise.decoding.plan import SamplingPlan
 from rasterwise.decoding.sampling import Sampling

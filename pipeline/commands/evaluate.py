@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -44,6 +44,7 @@ class Evaluate:
         retrieval_images: Test images among which texts and images find each other by likelihood (0: none).
         steps: Measure the prior as it draws an image in so many steps, several codes at once in each (see
             `rasterwise sample`): nats and samples are those of these steps; 0: one symbol after the other.
+        precision: That in which a transformer is scored and decoded (see `rasterwise sample`).
         seed: Of the samples and of the classifier.
         batch_size: Images at once.
         distance_images: Test images of which a VQ-VAE's distances in the features of EfficientNet-Lite2 are measured;
@@ -57,6 +58,7 @@ class Evaluate:
     samples: CountOrZero = 1000
     retrieval_images: CountOrZero = 200
     steps: CountOrZero = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
     seed: Seed = 0
     batch_size: BatchSize = 128
     distance_images: CountOrZero = 1000
@@ -69,13 +71,16 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     whole = (folder / "tokenizer").is_dir()
     pipeline = ImagePipeline.from_pretrained(folder) if whole else None
     tokenizer = pipeline.tokenizer if pipeline else open_tokenizer(folder)
-    if options.steps:
-        if pipeline is None:
-            raise InputError(f"steps are of a pipeline's model, and {options.source} holds a tokenizer alone")
-        model = pipeline.model.in_steps(options.steps)
-        pipeline = ImagePipeline(tokenizer, model, pipeline.text_tokenizer)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     (pipeline or tokenizer).to(accelerator.device)
+    if options.steps or options.precision == "bf16":
+        if pipeline is None:
+            raise InputError(
+                f"steps and precision are of a pipeline's model, and {options.source} holds a tokenizer alone"
+            )
+        model = pipeline.model.in_bf16() if options.precision == "bf16" else pipeline.model
+        model = model.in_steps(options.steps) if options.steps else model
+        pipeline = ImagePipeline(tokenizer, model, pipeline.text_tokenizer)
     if options.codes is not None:
         return {"source": options.source, **_on_documents(options, pipeline, accelerator)}
     text = pipeline is not None and pipeline.text_tokenizer is not None

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -42,6 +42,8 @@ class Sample:
             that have settled, and draw the images one by one; 0 evaluates all symbols.
         steps: Draw each image in so many steps, several codes at once in each, by a prior that was trained for it
             (`train prior --model any-order`); 0 draws one symbol after the other.
+        precision: bf16 has a transformer's weights and KV cache in bfloat16, where the processor has it. It is a
+            distribution of its own, which `rasterwise evaluate --precision bf16` scores.
         json: Print the report as JSON.
     """
 
@@ -57,6 +59,7 @@ class Sample:
     parallel: bool = False
     window: CountOrZero = 0
     steps: CountOrZero = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
     json: bool = False
 
 
@@ -65,6 +68,8 @@ def sample(options: Sample) -> dict[str, Any]:
     output = claim_images(options.output)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     pipeline = ImagePipeline.from_pretrained(options.pipeline).to(accelerator.device)
+    if options.precision == "bf16":
+        pipeline = ImagePipeline(pipeline.tokenizer, pipeline.model.in_bf16(), pipeline.text_tokenizer)
     classes = pipeline.model.config.classes
     chosen = [class_index(label, classes) for label in options.label] or list(range(len(classes)))
     labels = sorted((chosen * options.n)[: options.n], key=chosen.index) if chosen else None

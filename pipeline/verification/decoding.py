@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pipeline.verification.check import Check, at_most
-from pipeline.verification.subject import decoded_logits, decoders, random_symbols, tolerance
-from rasterwise.decoding.decoder import Decoder
+from pipeline.verification.subject import decoders, random_symbols, tolerance
+from rasterwise.decoding.decoder import Decoder, decoded_logits
 from rasterwise.decoding.plan import SamplingPlan
 from rasterwise.decoding.sampling import Sampling
 from rasterwise.models.autoregressive import AutoregressiveModel

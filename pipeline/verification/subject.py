@@ -74,13 +74,3 @@ def decoders(model: AutoregressiveModel, batch_size: int, condition: Condition |
     wavefront = model.wavefront_decoder(batch_size, condition)
     if wavefront is not None:
         yield wavefront
-
-
-def decoded_logits(decoder: Decoder, symbols: Tensor) -> Tensor:
-    """The logits ``(B, N, K)`` in raster order that a decoder gives on its way through known grids."""
-    sequence, found = decoder.grid.flatten(symbols), []
-    for positions in decoder.steps:
-        found.append(decoder.logits())
-        assert found[-1].shape == (decoder.batch_size, len(positions), decoder.grid.levels)
-        decoder.advance(sequence[:, positions])
-    return torch.cat(found, 1)[:, torch.cat(list(decoder.steps)).argsort()]

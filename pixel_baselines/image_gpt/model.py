@@ -43,6 +43,7 @@ class ImageGPT(ImageGPTNetwork):
     """
 
     kind = "image-gpt"
+    decodes_in_bf16 = True
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         return ImageGPTDecoder(self, batch_size, condition)

@@ -161,6 +161,24 @@ class Decoder(ABC):
         """Take in the symbols ``(B, T)`` of step ``index``, whose logits have been computed."""
 
 
+def decoded_logits(decoder: Decoder, symbols: Tensor) -> Tensor:
+    """The logits that a decoder gives on its way through known grids.
+
+    Args:
+        decoder: Of these grids, before its first step.
+        symbols: int64 ``(B, C, H, W)``.
+
+    Returns:
+        ``(B, N, K)`` in raster order.
+    """
+    sequence, found = decoder.grid.flatten(symbols), []
+    for positions in decoder.steps:
+        found.append(decoder.logits())
+        assert found[-1].shape == (decoder.batch_size, len(positions), decoder.grid.levels)
+        decoder.advance(sequence[:, positions])
+    return torch.cat(found, 1)[:, torch.cat(list(decoder.steps)).argsort()]
+
+
 class NaiveDecoder(Decoder):
     """A whole teacher-forced pass a step: slow, and right by construction.
 

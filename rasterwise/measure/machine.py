@@ -30,6 +30,13 @@ def device_name(device: torch.device) -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device has products of bfloat16 of its own; others imitate them, which takes longer than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
 def machine_facts(device: torch.device) -> dict[str, Any]:
     """These facts at the time of the call, by name."""
     return {

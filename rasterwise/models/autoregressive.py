@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from rasterwise.configuration import configuration
 from rasterwise.decoding.cuda_graph import capture_on
-from rasterwise.decoding.decoder import Decoder, GuidedDecoder, NaiveDecoder
+from rasterwise.decoding.decoder import Decoder, GuidedDecoder, NaiveDecoder, decoded_logits
 from rasterwise.decoding.fixed_point import jacobi_decode
 from rasterwise.decoding.loop import decode
 from rasterwise.decoding.plan import SampledSymbols, SamplingPlan
@@ -22,6 +23,7 @@ from rasterwise.decoding.sampling import Sampling
 from rasterwise.decoding.transformer import TransformerDecoder
 from rasterwise.decoding.window import windowed_decode
 from rasterwise.errors import InputError
+from rasterwise.measure.machine import device_name, has_bf16
 from rasterwise.models.pretrained import Pretrained, evaluating
 from rasterwise.symbols.condition import UNCONDITIONED, Condition
 from rasterwise.symbols.grid import Grid
@@ -58,6 +60,8 @@ class AutoregressiveModel(Pretrained):
         takes_spatial: Whether a condition may hold a map as well as a label.
         takes_text: Whether it may hold a text.
         any_size: Whether its weights are those of a model of any height and width: see ``at_size``.
+        decodes_in_bf16: Whether there is an ``in_bf16`` of it.
+        scored_by_decoder: Whether its likelihood is made of its decoder's logits, which are rounded as its samples'.
 
     Example:
         >>> import torch
@@ -86,6 +90,8 @@ class AutoregressiveModel(Pretrained):
     takes_spatial: ClassVar[bool] = False
     takes_text: ClassVar[bool] = False
     any_size: ClassVar[bool] = False
+    decodes_in_bf16: ClassVar[bool] = False
+    scored_by_decoder: bool = False
 
     @property
     def grid(self) -> Grid:
@@ -149,6 +155,8 @@ class AutoregressiveModel(Pretrained):
             Logits ``(B, C, H, W, K)``.
         """
         self.grid.check(symbols)
+        if self.scored_by_decoder:
+            return self.grid.unflatten(decoded_logits(self.decoder(len(symbols), condition), symbols))
         return self.logits_from(self.embed(symbols), condition)
 
     def log_prob(self, symbols: Tensor, condition: Condition | None = None) -> Tensor:
@@ -228,6 +236,27 @@ class AutoregressiveModel(Pretrained):
             f"a {self.kind} was trained to draw one symbol a step; leave the steps out, or train a prior for several "
             "with --model any-order"
         )
+
+    def in_bf16(self) -> Self:
+        """A copy with weights and KV cache in bfloat16, half as many bytes for a step to read; in evaluation mode.
+
+        Sums over many positions at once are rounded in another order than those of one. So that ``log_prob`` is that of
+        what is drawn, bit for bit on CPUs in batches of one size, the copy scores with its decoder, in as much time as
+        it samples.
+
+        Raises:
+            InputError: The model has no such copy, or the device no such arithmetic.
+        """
+        if not self.decodes_in_bf16:
+            raise InputError(f"a {self.kind} is decoded in float32 alone; leave bf16 out")
+        if not has_bf16(self.device):
+            raise InputError(
+                f"bf16 was asked for on a device without it ({device_name(self.device)}; CPUs have it as avx512_bf16, "
+                "amx_bf16 or ARM's bf16); leave it out"
+            )
+        rounded = copy.deepcopy(self).to(torch.bfloat16).eval()
+        rounded.scored_by_decoder = True
+        return rounded
 
     def sample(
         self,
@@ -317,6 +346,10 @@ class AutoregressiveModel(Pretrained):
                 raise InputError(f"a window is of the fixed point; the method is {method}")
             if window < 1:
                 raise InputError(f"window is {window}, expected 1 or more symbols")
+        if method == "fixed-point" and self.scored_by_decoder:
+            raise InputError(
+                "the fixed point rounds in another order than bf16 decoding; leave one of them out"
+            )
         with evaluating(self):
             if window is not None:
                 return windowed_decode(self.window_decoder, plan, window, progress)

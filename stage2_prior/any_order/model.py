@@ -48,6 +48,7 @@ class AnyOrderPrior(AnyOrderNetwork):
     """
 
     kind = "any-order-prior"
+    decodes_in_bf16 = True
 
     def log_prob(
         self, symbols: Tensor, condition: Condition | None = None, *, order: Sequence[Tensor] | None = None

@@ -45,6 +45,7 @@ class DALLE(DALLENetwork):
     """
 
     kind = "dalle"
+    decodes_in_bf16 = True
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         return DALLEDecoder(self, batch_size, condition)

@@ -38,6 +38,7 @@ class Parti(PartiNetwork):
     """
 
     kind = "parti"
+    decodes_in_bf16 = True
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         return PartiDecoder(self, batch_size, condition)

@@ -34,6 +34,7 @@ class TransformerPrior(TransformerPriorNetwork):
     """
 
     kind = "transformer-prior"
+    decodes_in_bf16 = True
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         return PriorDecoder(self, batch_size, condition)

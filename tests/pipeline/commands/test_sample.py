@@ -52,6 +52,26 @@ def test_sample_in_parallel(chain: Chain, tmp_path: Path, capsys: pytest.Capture
     assert 16 <= windowed["positions"] <= 5 * windowed["mean"]
 
 
+def test_sample_and_evaluate_in_bf16(
+    chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the processor has it; elsewhere one line, before anything is written."""
+    sample = ["sample", "--pipeline", chain.prior, "--n", 2, "--output", tmp_path / "out", "--precision=bf16"]
+    monkeypatch.setattr("rasterwise.models.autoregressive.has_bf16", lambda device: False)
+    assert rasterwise([*map(str, sample)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rasterwise: bf16 was asked for on a device without it (CPU")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("rasterwise.models.autoregressive.has_bf16", lambda device: True)
+    assert report_of(capsys, *sample)["images"] == 2
+    assert len(files_of(tmp_path / "out")) == 2
+    evaluate = ["evaluate", "--source", chain.prior, "--samples", 0, "--distance-images", 0]
+    exact, rounded = (
+        report_of(capsys, *evaluate, "--precision", precision)["nll_nats"] for precision in ("fp32", "bf16")
+    )
+    assert 0 < abs(exact - rounded) < 0.5
+
+
 def test_complete_in_parallel(
     chain: Chain, folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
