@@ -17,14 +17,15 @@ TINY_COMPARISON = [
     *("--samples", "16", "--sample-batch", "16", "--test-images", "16", "--naive-sites", "1"),
 ]
 FEWER_STEPS = ["--steps=4", "--batch-size=8", "--evaluate-every=4"]
+FEWER_IMAGES = ["--samples=8", "--distance-images=8"]
 
 # What other tests run: the installation (by .ci/run), the tests themselves, and the quickstart (test_quickstart).
 ELSEWHERE = {'pip install -e ".[dev]" && pytest', "pip install -e . && rasterwise quickstart"}
 # Run in two processes by test_cli, test_encode and test_sample.
 WITH_LAUNCHERS = (
     *(
-        f"torchrun --nproc_per_node 2 -m {module} "
-        for module in ("rasterwise train vqvae", "rasterwise encode", "rasterwise sample")
+        f"torchrun --nproc_per_node 2 -m {words} "
+        for words in ("rasterwise train vqvae", "rasterwise encode", "-- rasterwise sample")
     ),
     "accelerate launch --config_file fsdp.yaml -m rasterwise train prior ",
 )
@@ -58,6 +59,8 @@ def test_commands_and_python(folders: Folders, monkeypatch: pytest.MonkeyPatch) 
         assert words[0] == "rasterwise", command
         if words[1] == "train":
             words += FEWER_STEPS
+        if words[1] == "evaluate":
+            words += FEWER_IMAGES
         if words[1] == "compare":
             words += TINY_COMPARISON
         assert rasterwise(words[1:]) == 0, command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,11 +33,7 @@ def gaussian_frechet(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covar
         Dowson and Landau, The Fréchet Distance between Multivariate Normal Distributions, 1982. Heusel et al.,
         GANs Trained by a Two Time-Scale Update Rule, 2017 (arXiv 1706.08500).
     """
-    for moments in (mean_a, covariance_a, mean_b, covariance_b):
-        if not moments.isfinite().all():
-            raise NonFiniteError(
-                "the features of the images have infinite or NaN moments: they have no distance"
-            )
+    _refuse_non_finite(mean_a, covariance_a, mean_b, covariance_b)
     # tr (Σa Σb)^½ from the eigenvalues of the symmetric Σa^½ Σb Σa^½. Only rounding makes one of them negative.
     values, vectors = torch.linalg.eigh(covariance_a.double())
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -59,7 +56,20 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
         raise InputError(
             f"a distance of {len(a)} and {len(b)} images was asked for, expected 2 or more of each"
         )
-    return gaussian_frechet(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
+    if min(len(a), len(b)) >= a.shape[1]:
+        return gaussian_frechet(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
+    # With Σa = AᵀA and Σb = BᵀB, tr (Σa Σb)^½ is the sum of the singular values of ABᵀ: as small as images are few.
+    means = [points.double().mean(0) for points in (a, b)]
+    roots = [(points - mean) / math.sqrt(len(points) - 1) for points, mean in zip((a, b), means, strict=True)]
+    _refuse_non_finite(*roots)
+    inner = torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
+    distance = (means[0] - means[1]).square().sum() + sum(root.square().sum() for root in roots) - 2 * inner
+    return float(distance.clamp(min=0))
+
+
+def _refuse_non_finite(*parts: Tensor) -> None:
+    if not all(part.isfinite().all() for part in parts):
+        raise NonFiniteError("the features of the images have infinite or NaN moments: they have no distance")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pipeline.cli import COMMANDS
 from pipeline.cli import main as rasterwise
 from rasterwise.training.checkpoints import Checkpoints
 from tests.conftest import TINY_PRIOR, TINY_VQVAE, Chain, Folders
+from tests.forked import fork_two, module
 
 
 def failed(capsys: pytest.CaptureFixture[str], *command: object) -> str:
@@ -431,18 +432,17 @@ def test_images_that_cannot_be_read(chain: Chain, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.slow
-def test_training_under_torchrun_with_two_processes(chain: Chain, tmp_path: Path) -> None:
+def test_training_in_two_processes(chain: Chain, tmp_path: Path) -> None:
     """Each stage's module runs in two processes, which end with one model and count every image once."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
     short = ["--device=cpu", "--steps=4", "--evaluate-every=4", "--json"]
-    for module, settings in (
+    for name, settings in (
         ("stage1_vqvae.train", TINY_VQVAE),
         ("stage2_prior.train", [*TINY_PRIOR, f"--codes={chain.codes}"]),
         ("pixel_baselines.train", ["--model=gated-pixelcnn", "--width=8", "--depth=2", "--batch-size=8"]),
     ):
-        output = tmp_path / module
-        command = [*torchrun, module, *settings, *short, f"--output={output}"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert json.loads(done.stdout)["test"]["items"] == 360
+        output = tmp_path / name
+        first, second = fork_two(module(name, *settings, *short, f"--output={output}"))
+        assert (first.status, second.status) == (0, 0), first.err[-2000:] + second.err[-2000:]
+        assert json.loads(first.out)["test"]["items"] == 360
+        assert not second.out
         assert (output / "model" / "model.safetensors").exists()

@@ -100,11 +100,3 @@ def test_a_folder_of_the_user_that_is_no_package(tmp_path: Path) -> None:
 def test_a_room_that_is_missing() -> None:
     """An installation that was cut short."""
     assert "'no_such_room' of Rasterwise is missing" in rooms.not_ours("no_such_room")
-
-
-@pytest.mark.slow
-def test_the_command_under_torchrun() -> None:
-    """Its own flags reach it, and its status comes back."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run([*torchrun, "-m", "rasterwise", "--version"], capture_output=True, text=True)
-    assert done.stdout.count(f"rasterwise {rasterwise.__version__}") == 2, done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -17,15 +16,22 @@ from rasterwise import processes
 from rasterwise.errors import InputError
 from rasterwise.files import load_tensors
 from rasterwise.training.run.metrics_log import METRICS_NAME, read_metrics
+from tests.forked import fork, fork_two, module
 from tests.processes import QUANTIZED, STAGES, STEPS
 
-ONE = [sys.executable, "-m", "tests.processes"]
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *ONE[1:]]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
 
 
-def run(command: list[str], *arguments: object) -> None:
-    done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+def one(*words: object) -> None:
+    """Train in one process."""
+    ended = fork(module("tests.processes", *words))
+    assert ended.status == 0, ended.err[-2000:]
+
+
+def two(*words: object) -> None:
+    """Train in two."""
+    for ended in fork_two(module("tests.processes", *words)):
+        assert ended.status == 0, ended.err[-2000:]
 
 
 def metrics(run: Path, split: str) -> dict[str, list[float]]:
@@ -42,8 +48,8 @@ def metrics(run: Path, split: str) -> dict[str, list[float]]:
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_processes_do_what_one_does(accumulate: int, tmp_path: Path) -> None:
     """At the same global batch: the losses of 50 steps to 1e-5, and the same weights and codebooks on both."""
-    run(ONE, tmp_path / "one", 1)
-    run(TWO, tmp_path / "two", accumulate)
+    one(tmp_path / "one", 1)
+    two(tmp_path / "two", accumulate)
     for stage in STAGES:
         alone, shared = (metrics(tmp_path / folder / stage, "train") for folder in ("one", "two"))
         assert alone.keys() == shared.keys()
@@ -61,8 +67,8 @@ def test_two_processes_do_what_one_does(accumulate: int, tmp_path: Path) -> None
 def test_two_processes_quantize_as_one_does(tmp_path: Path) -> None:
     """With every quantizer that draws nothing: the same losses, weights and codebooks."""
     stages = [stage for stage in QUANTIZED if stage != "vqvae-k-means"]
-    run(ONE, tmp_path / "one", 1, *stages)
-    run(TWO, tmp_path / "two", 1, *QUANTIZED)
+    one(tmp_path / "one", 1, *stages)
+    two(tmp_path / "two", 1, *QUANTIZED)
     for stage in stages:
         alone, shared = (metrics(tmp_path / folder / stage, "train") for folder in ("one", "two"))
         for name in alone.keys() - {"psnr_db"}:
@@ -78,8 +84,8 @@ def test_two_processes_quantize_as_one_does(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_share_out_the_weights(tmp_path: Path) -> None:
     """FSDP: what one process does, saved whole; a checkpoint is an ordinary one, and goes on bit for bit."""
-    run(ONE, tmp_path / "one", 1, "prior")
-    run(TWO, tmp_path / "two", 2, "prior", "sharded")
+    one(tmp_path / "one", 1, "prior")
+    two(tmp_path / "two", 2, "prior", "sharded")
     alone, shared = tmp_path / "one" / "prior", tmp_path / "two" / "prior"
     for split in ("train", "test"):
         expected, actual = metrics(alone, split), metrics(shared, split)
@@ -93,21 +99,25 @@ def test_two_processes_share_out_the_weights(tmp_path: Path) -> None:
             torch.testing.assert_close(again[name], whole[name], rtol=1e-3, atol=1e-4)
     before = (shared / model).read_bytes()
     shutil.rmtree(shared / last)
-    run(TWO, tmp_path / "two", 2, "prior", "sharded")
+    two(tmp_path / "two", 2, "prior", "sharded")
     assert (shared / model).read_bytes() == before
 
 
 def failing(case: str) -> subprocess.CompletedProcess[str]:
     """Two processes of ``tests.rasterwise.failing``; none waits for ever."""
-    command = [*TWO[:-2], "-m", "tests.rasterwise.failing", case]
+    command = [*TORCHRUN, "tests.rasterwise.failing", case]
     return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
 
 def test_means_of_what_one_process_has_not_seen() -> None:
-    """A process without a test image, or with fewer kinds of them, keeps nobody waiting."""
-    done = failing("means")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"here": [1.5, 2], "both": [2.5, 2], "there": [5.0, 1]}
+    """A process without a test image, or with fewer kinds of them, keeps nobody waiting.
+
+    The two meet without torchrun, by its variables alone, as SLURM starts them.
+    """
+    first, second = fork_two(module("tests.rasterwise.failing", "means"))
+    assert (first.status, second.status) == (0, 0), first.err + second.err
+    assert json.loads(first.out) == {"here": [1.5, 2], "both": [2.5, 2], "there": [5.0, 1]}
+    assert not second.out
 
 
 @pytest.mark.parametrize("case", ["both", "one"])
@@ -144,24 +154,3 @@ def test_leftover_variables_of_torchrun_end_in_a_line(
     monkeypatch.setattr(processes, "_store", None)
     with pytest.raises(InputError, match=rf"not found at 127.0.0.1:{port}; .* unset RANK and WORLD_SIZE"):
         processes.refuse_leftover_environment()
-
-
-def test_processes_started_by_hand_meet() -> None:
-    """Without torchrun, by its variables alone, as SLURM starts them."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    names = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-m", "tests.rasterwise.failing", "means"]
-    started = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **names, "RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    printed = [process.communicate(timeout=200)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0]
-    assert json.loads(printed[0])["here"] == [1.5, 2]
-    assert not printed[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from types import ModuleType
@@ -38,6 +39,8 @@ def test_quickstart_cut_short(
 ) -> None:
     """Every part of it, whatever it draws; the test above, which takes minutes, looks at that."""
     monkeypatch.setattr(digits, "COPIES", 1)
+    measured = functools.partial(digits.evaluate_pipeline, samples=20, distance_images=20)
+    monkeypatch.setattr(digits, "evaluate_pipeline", measured)
     shorten(monkeypatch, digits, "vqvae_recipe", "prior_recipe")
     report = quickstart_twice(tmp_path / "quickstart", capsys)
     assert {"nats_per_code", "reconstruction", "conditional_accuracy", "seconds"} <= set(report)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,24 +13,21 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main as rasterwise
+from pipeline.evaluation import classifier
 from tests.conftest import Chain, Folders
-
-TWO_PROCESSES = """
-import sys
-import pipeline.evaluation.classifier
-
-pipeline.evaluation.classifier.STEPS_AT_LEAST = 20
-
-from pipeline.cli import main
-
-sys.exit(main(sys.argv[1:]))
-"""
+from tests.forked import fork_two
 
 
 def report_of(capsys: pytest.CaptureFixture[str], *command: object) -> dict[str, Any]:
     capsys.readouterr()
     assert rasterwise([*map(str, command), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
+
+
+def with_a_quick_classifier(words: list[str]) -> int:
+    """The command, in which a classifier is fitted in a few steps."""
+    classifier.STEPS_AT_LEAST = 20
+    return rasterwise(words)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -100,24 +98,18 @@ def test_two_processes_draw_what_one_does(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Under torchrun, the main process alone writes and reports: the same files, bit for bit, and figures."""
-    monkeypatch.setattr("pipeline.evaluation.classifier.STEPS_AT_LEAST", 20)
+    """The main process alone writes and reports: the same files, bit for bit, and figures."""
+    monkeypatch.setattr(classifier, "STEPS_AT_LEAST", 20)
     source = "--source" if command[0] == "evaluate" else "--pipeline"
     command = [*command, f"{source}={chain.prior}"]
     outputs = [tmp_path / "one", tmp_path / "two"]
     flags = [[] if command[0] == "evaluate" else [f"--output={output}"] for output in outputs]
     alone = report_of(capsys, *command, *flags[0])
-    script = tmp_path / "command.py"
-    script.write_text(TWO_PROCESSES)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*torchrun, "--", script, *command, *flags[1], "--json"],  # it would take --n for a flag of its own
-        capture_output=True,
-        text=True,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[3])},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    together = json.loads(done.stdout)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    first, second = fork_two(functools.partial(with_a_quick_classifier, [*command, *flags[1], "--json"]))
+    assert (first.status, second.status) == (0, 0), first.err[-2000:] + second.err[-2000:]
+    assert not second.out
+    together = json.loads(first.out)
     assert together.pop("output", None) == alone.pop("output", None) or command[0] == "sample"
     if command[0] == "sample":
         assert together == alone
@@ -128,3 +120,21 @@ def test_two_processes_draw_what_one_does(
         distances = alone["reconstruction"]["distances"]
         assert together["reconstruction"]["distances"].pop("network") == distances.pop("network")
         assert together["reconstruction"]["distances"] == pytest.approx(distances, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_the_line_of_the_readme_under_torchrun(
+    chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torchrun itself starts the command: its flags reach it, the processes meet, and its status comes back."""
+    readme = Path(__file__).parents[3] / "README.md"
+    (line,) = re.findall(r"^torchrun (.* sample .*)$", readme.read_text(encoding="utf-8"), re.MULTILINE)
+    words = line.replace("runs/prior", str(chain.prior)).replace("--n 64", "--n 3").split()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, *words, "--output", tmp_path / "two", "--json"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    report_of(capsys, "sample", "--pipeline", chain.prior, "--n", 3, "--output", tmp_path / "one")
+    assert json.loads(done.stdout)["output"] == str(tmp_path / "two")
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")

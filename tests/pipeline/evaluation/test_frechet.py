@@ -50,12 +50,21 @@ def test_too_few_images() -> None:
         frechet_distance(torch.zeros(1, 2), torch.zeros(5, 2))
 
 
+@pytest.mark.parametrize(("count", "others"), [(5, 40), (40, 5), (5, 4), (40, 30)])
+def test_few_images(count: int, others: int) -> None:
+    """Of fewer images than dimensions too, it is the distance of their two Gaussians."""
+    a, b = (torch.randn(n, 12, dtype=torch.float64) * scale + scale for n, scale in ((count, 1), (others, 2)))
+    expected = gaussian_frechet(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
+    assert math.isclose(frechet_distance(a, b), expected, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 20])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_features_that_are_not_finite_have_no_distance(value: float) -> None:
+def test_features_that_are_not_finite_have_no_distance(value: float, count: int) -> None:
     """Least of all 0, which is that of equal sets."""
-    a = torch.randn(20, 3)
+    a = torch.randn(count, 3)
     b = a.clone()
-    b[4, 1] = value
+    b[1, 1] = value
     for pair in ((a, b), (b, a)):
         with pytest.raises(NonFiniteError, match="infinite or NaN moments"):
             frechet_distance(*pair)
