@@ -18,7 +18,7 @@ from rasterwise.models.pretrained import Pretrained
 from rasterwise.training.config import TrainingConfig
 from rasterwise.training.fsdp import check_sharding, shard_like, whole
 from rasterwise.training.gradient_checkpointing import checkpoint_layers
-from rasterwise.training.objective import Objective
+from rasterwise.training.objective import Losses, Objective
 from rasterwise.training.optimizer import adamw, averaged_model, learning_rate_share
 
 
@@ -128,9 +128,22 @@ class _Learner:
         """
         waits = contextlib.nullcontext() if part.last_part else self.accelerator.no_sync(self._forward)
         with waits:
-            losses = self._forward(part)
+            losses = self._losses(part)
             self.accelerator.backward(losses.total / self.config.accumulate)
         return {f"{self.prefix}{name}": value for name, value in losses.shown.items()}
+
+    def _losses(self, part: Batch) -> Losses:
+        if not self.config.compile:
+            return self._forward(part)
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return self._forward(part)
+        except TorchDynamoException as error:
+            reason = " ".join(str(error).split("\n")[:2])
+            raise InputError(
+                f"torch.compile fails on this model or machine ({reason}); train without --compile"
+            ) from error
 
     def clip(self) -> Tensor:
         """Scale the gradient down to the highest norm; returns the norm that it had."""

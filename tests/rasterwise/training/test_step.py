@@ -181,6 +181,18 @@ def test_an_adversary_in_fp16_is_refused() -> None:
         step_for(game(), dataclasses.replace(CONFIG, precision="fp16"))
 
 
+def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a C++ compiler that works, in one line."""
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no compiler\nand much more")
+
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", failing)
+    step = step_for(gated(), dataclasses.replace(CONFIG, compile=True))
+    with pytest.raises(InputError, match=r"torch.compile fails.*no compiler.*train without --compile"):
+        step(Batch(random_symbols(SMALL_GRID, 8)), 0)
+
+
 def test_what_is_not_finite_changes_no_weight() -> None:
     """An infinite weight of the adversary leaves the player's as they are, too."""
     player = game()
