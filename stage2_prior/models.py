@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.models.autoregressive import AutoregressiveConfig, AutoregressiveModel
 from stage2_prior.any_order.model import AnyOrderPrior
 from stage2_prior.any_order.network import AnyOrderPriorConfig
 from stage2_prior.conditioning.text import TextImageConfig, TextImageModel
 from stage2_prior.documents.model import Chameleon
 from stage2_prior.documents.network import ChameleonConfig
+from stage2_prior.hierarchical.model import HierarchicalPrior
+from stage2_prior.hierarchical.network import HierarchicalPriorConfig
 from stage2_prior.text_to_image.dalle import DALLE
 from stage2_prior.text_to_image.dalle_network import DALLEConfig
 from stage2_prior.text_to_image.parti import Parti
@@ -22,6 +24,8 @@ __all__ = [
     "Chameleon",
     "ChameleonConfig",
     "DALLEConfig",
+    "HierarchicalPrior",
+    "HierarchicalPriorConfig",
     "Parti",
     "PartiConfig",
     "TransformerPrior",
@@ -31,12 +35,20 @@ __all__ = [
 TEXT_MODELS: dict[str, type[TextImageModel]] = {"dalle": DALLE, "parti": Parti, "chameleon": Chameleon}
 """Every model of text and images by its kind."""
 
-MODELS: dict[str, type[AutoregressiveModel]] = {
+CODE_MODELS: dict[str, type[AutoregressiveModel]] = {
     "transformer-prior": TransformerPrior,
     "any-order-prior": AnyOrderPrior,
-    **TEXT_MODELS,
+    "hierarchical-prior": HierarchicalPrior,
 }
+"""Every prior of codes alone by its kind."""
+
+MODELS: dict[str, type[AutoregressiveModel]] = {**CODE_MODELS, **TEXT_MODELS}
 """Every prior by its kind."""
+
+
+def code_model_of(config: AutoregressiveConfig) -> type[AutoregressiveModel]:
+    """The prior of codes alone that a configuration is of."""
+    return next(model for model in CODE_MODELS.values() if model.config_class is type(config))
 
 
 def text_model_of(config: TextImageConfig) -> TextImageModel:

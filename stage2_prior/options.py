@@ -13,10 +13,11 @@ from rasterwise.configuration import CountOrZero, Share, Weight, configuration
 from rasterwise.errors import InputError
 from rasterwise.training.config import TrainingConfig
 from stage2_prior.any_order.network import AnyOrderPriorConfig
+from stage2_prior.hierarchical.network import HierarchicalPriorConfig
 from stage2_prior.transformer.network import TransformerPriorConfig
 
 COMMAND = "train prior"
-"""The name of a transformer prior's runs in run.json; before that of another model, ``--model`` and its name."""
+"""The name of a transformer prior's runs in run.json; other models' have ``--model`` and the model's word behind it."""
 
 Model = TypeVar("Model")
 
@@ -39,6 +40,17 @@ class TrainPrior(TrainingOptions):
     model: TransformerPriorConfig = field(default_factory=TransformerPriorConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     label_dropout: Share = 0.1
+
+
+@configuration(kw_only=True)
+class TrainHierarchicalPrior(TrainPrior):
+    """Train a hierarchical prior on codes of two grids: of the top grid, and of the bottom grid given the top one.
+
+    Attributes:
+        model: The prior.
+    """
+
+    model: HierarchicalPriorConfig = field(default_factory=HierarchicalPriorConfig)
 
 
 @in_order

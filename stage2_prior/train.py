@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rasterwise.codes.dataset import open_codes
+from rasterwise.codes.dataset import grids_in, open_codes
 from rasterwise.command_line.run import USER_ERROR, run_command, split_word
 from rasterwise.command_line.training import run_training
 from rasterwise.errors import InputError
@@ -18,20 +18,27 @@ from rasterwise.training.memory import built_to_fit
 from rasterwise.training.run.run_folder import read_command
 from stage2_prior.any_order.model import AnyOrderPrior
 from stage2_prior.any_order.objective import AnyOrderObjective
-from stage2_prior.models import TEXT_MODELS
-from stage2_prior.options import COMMAND, TrainAnyOrderPrior, TrainPrior, TrainTextPrior
+from stage2_prior.models import TEXT_MODELS, code_model_of
+from stage2_prior.options import (
+    COMMAND,
+    TrainAnyOrderPrior,
+    TrainHierarchicalPrior,
+    TrainPrior,
+    TrainTextPrior,
+)
 from stage2_prior.text_task import text_task
-from stage2_prior.transformer.model import TransformerPrior
 
-TRANSFORMER = "transformer"
-"""The word for a transformer prior, which knows no text, in ``--model``."""
+TRANSFORMER, HIERARCHICAL = "transformer", "hierarchical"
+
+PRIORS: dict[str, type[TrainPrior]] = {TRANSFORMER: TrainPrior, HIERARCHICAL: TrainHierarchicalPrior}
+"""The options of priors in raster order, which know no text, by their words in ``--model``."""
 
 ANY_ORDER = "any-order"
 """The word for an any-order prior."""
 
 
 def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, Any]:
-    """Train a transformer prior; returns the report.
+    """Train a transformer prior or a hierarchical one; returns the report.
 
     Args:
         options: The command's options.
@@ -39,12 +46,18 @@ def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, 
     """
     accelerator = start_accelerator(options.training)
     codes = open_codes(options.codes)
+    word = next(word for word, options_class in PRIORS.items() if options_class is type(options))
+    if word == HIERARCHICAL and grids_in(options.codes) == 1:
+        raise InputError(
+            f"{options.codes} holds codes of one grid, but --model {word} is of two; leave --model out, or encode "
+            "with a tokenizer that was trained with --grids 2"
+        )
     config = dataclasses.replace(
         options.model, grid=codes.key.grid, classes=codes.key.classes, tokenizer=codes.key.tokenizer
     )
-    model = built_to_fit(TransformerPrior, config, options.training, accelerator)
+    model = built_to_fit(code_model_of(config), config, options.training, accelerator)
     task = codes_task(model, codes, label_dropout=options.label_dropout, decode=decode)
-    return run_training(dataclasses.replace(options, model=config), COMMAND, task, accelerator)
+    return run_training(dataclasses.replace(options, model=config), run_name(word), task, accelerator)
 
 
 def train_any_order_prior(options: TrainAnyOrderPrior, decode: Decode | None = None) -> dict[str, Any]:
@@ -65,7 +78,7 @@ def train_any_order_prior(options: TrainAnyOrderPrior, decode: Decode | None = N
     task = codes_task(model, codes, label_dropout=options.label_dropout, decode=decode)
     task = dataclasses.replace(task, objective=objective)
     resolved = dataclasses.replace(options, model=config)
-    return run_training(resolved, f"{COMMAND} --model {ANY_ORDER}", task, accelerator)
+    return run_training(resolved, run_name(ANY_ORDER), task, accelerator)
 
 
 def train_text_prior(options: TrainTextPrior[Any], decode: Decode | None = None) -> dict[str, Any]:
@@ -74,7 +87,12 @@ def train_text_prior(options: TrainTextPrior[Any], decode: Decode | None = None)
     task = text_task(options, decode)
     model = task.objective.model
     resolved = dataclasses.replace(options, model=model.config)
-    return run_training(resolved, f"{COMMAND} --model {model.kind}", task, accelerator)
+    return run_training(resolved, run_name(model.kind), task, accelerator)
+
+
+def run_name(word: str) -> str:
+    """What run.json calls the runs of a model, given its word in ``--model``."""
+    return COMMAND if word == TRANSFORMER else f"{COMMAND} --model {word}"
 
 
 Train = Callable[[Any], dict[str, Any]]
@@ -93,32 +111,28 @@ def run(
     Args:
         arguments: The words after the program's name.
         program: Its name.
-        prior: Trains a transformer prior.
+        prior: Trains a transformer prior, or a hierarchical one.
         any_order_prior: Trains an any-order prior.
         text_prior: Trains a model of text and images.
     """
     name, rest = split_word(sys.argv[1:] if arguments is None else arguments, "--model")
-    known = (TRANSFORMER, ANY_ORDER, *TEXT_MODELS)
+    known = (*PRIORS, ANY_ORDER, *TEXT_MODELS)
     try:
-        name = _model_of_run(rest, name) or name or TRANSFORMER
+        name = _model_of_run(rest, name) or name or _model_of_codes(rest)
         if name not in known:
             raise InputError(f"--model is {name!r}, expected one of {', '.join(known)}")
     except InputError as error:
         print(f"rasterwise: {error}", file=sys.stderr)
         return USER_ERROR
     shown = f"{program or 'python -m stage2_prior.train'} [--model {{{','.join(known)}}}]"
-    if name == TRANSFORMER:
-        return run_command(prior, TrainPrior, rest, shown, resumes=COMMAND)
+    if name in PRIORS:
+        return run_command(prior, PRIORS[name], rest, shown, resumes=run_name(name))
     if name == ANY_ORDER:
-        return run_command(
-            any_order_prior, TrainAnyOrderPrior, rest, shown, resumes=f"{COMMAND} --model {ANY_ORDER}"
-        )
+        return run_command(any_order_prior, TrainAnyOrderPrior, rest, shown, resumes=run_name(name))
     config_class = TEXT_MODELS[name].config_class
     options_class: Any = TrainTextPrior[config_class]  # type: ignore[valid-type]
     default = options_class(model=config_class())
-    return run_command(
-        text_prior, options_class, rest, shown, default=default, resumes=f"{COMMAND} --model {name}"
-    )
+    return run_command(text_prior, options_class, rest, shown, default=default, resumes=run_name(name))
 
 
 def _model_of_run(arguments: Sequence[str], name: str | None) -> str | None:
@@ -129,7 +143,16 @@ def _model_of_run(arguments: Sequence[str], name: str | None) -> str | None:
     found = read_command(Path(run)).removeprefix(COMMAND).removeprefix(" --model ") or TRANSFORMER
     if name not in (None, found):
         raise InputError(f"--model is {name!r}, but the run in {run} has {found!r}; leave --model out")
-    return found if found in (TRANSFORMER, ANY_ORDER, *TEXT_MODELS) else name
+    return found if found in (*PRIORS, ANY_ORDER, *TEXT_MODELS) else name
+
+
+def _model_of_codes(arguments: Sequence[str]) -> str:
+    """The model for codes of as many grids as there are in the folder that --codes names."""
+    try:
+        grids = grids_in(Path(split_word(arguments, "--codes")[0] or TrainPrior.codes))
+    except InputError:  # the command itself says what is wrong with them
+        return TRANSFORMER
+    return TRANSFORMER if grids == 1 else HIERARCHICAL
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:

@@ -66,11 +66,17 @@ class AutoregressiveSuite(ABC):
     Attributes:
         grids: Grids on which causality and the decoder are proven: odd, not square, every kind of data.
         tiny_grids: Grids small enough to sum over everything they can hold.
+        sampled_grid: A grid small enough to count samples of everything it can hold.
+        tall_grids: Grids of several periods of every decoder's steps, and a rest.
+        small_grids: Grids of a few steps.
         blind_spot: True for a model whose paper has one: earlier symbols may then be cut off.
     """
 
     grids: ClassVar[list[Grid]] = [Grid(1, 5, 4, 2), Grid(1, 3, 5, 256), Grid(3, 3, 4, 8)]
     tiny_grids: ClassVar[list[Grid]] = [Grid(1, 3, 3, 2), Grid(1, 2, 2, 5), Grid(3, 1, 2, 3)]
+    sampled_grid: ClassVar[Grid] = Grid(1, 2, 2, 3)
+    tall_grids: ClassVar[list[Grid]] = [Grid(1, 13, 2, 5), Grid(3, 13, 1, 4)]
+    small_grids: ClassVar[list[Grid]] = [Grid(1, 3, 2, 4), Grid(3, 2, 1, 4)]
     blind_spot: ClassVar[bool] = False
 
     @abstractmethod
@@ -121,7 +127,7 @@ class AutoregressiveSuite(ABC):
 
     def test_samples_follow_p(self) -> None:
         """Frequencies of 20,000 samples pass a chi-square test against the exact probabilities."""
-        model = randomized(self.build(Grid(1, 2, 2, 3)))
+        model = randomized(self.build(self.sampled_grid))
         holds(samples_follow_probabilities(model, 20_000, least=1e-4, batch_size=20_000))
 
     def test_same_seed_same_sample(self, grid: Grid) -> None:
@@ -172,13 +178,11 @@ class AutoregressiveSuite(ABC):
             assert (drawn.positions <= drawn.evaluations * window).all()
             assert (drawn.positions >= grid.size).all()
 
-    # Of several periods of every model, and a rest.
-    @pytest.mark.parametrize("tall", [Grid(1, 13, 2, 5), Grid(3, 13, 1, 4)], ids=str)
-    def test_captured_sample_is_plain_sample(self, tall: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_captured_sample_is_plain_sample(self, tall_grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
         """Steps that are captured and replayed draw the same symbols, in whatever way they are drawn."""
         monkeypatch.setattr("rasterwise.decoding.kv_cache.BUCKET", 8)
-        model = randomized(self.build(tall, CLASSES))
-        known, mask = random_symbols(tall, 3), torch.zeros(tall.shape, dtype=torch.bool)
+        model = randomized(self.build(tall_grid, CLASSES))
+        known, mask = random_symbols(tall_grid, 3), torch.zeros(tall_grid.shape, dtype=torch.bool)
         mask[:, 3:9, -1] = True
         condition, completion = {"condition": random_condition(3)}, {"known": known, "mask": mask}
         ways: list[dict[str, Any]] = [
@@ -194,30 +198,29 @@ class AutoregressiveSuite(ABC):
             assert any(work.replays > 1 for work in capture.captured)
 
     @pytest.mark.parametrize(
-        ("small", "sampling"),
-        [
-            (Grid(1, 3, 2, 4), Sampling(0.7, top_k=1, top_p=0.5, guidance=2)),
-            (Grid(3, 2, 1, 4), Sampling(noise="gumbel")),
-        ],
-        ids=str,
+        "sampling",
+        [Sampling(0.7, top_k=1, top_p=0.5, guidance=2), Sampling(noise="gumbel")],
+        ids=["guided", "gumbel"],
     )
     def test_captured_work_stays_on_the_device(
-        self, small: Grid, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+        self, small_grid: Grid, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Steps that are captured read no value on the host and take no tensor from it."""
-        model = self.build(small, CLASSES).eval().to("meta")
+        model = self.build(small_grid, CLASSES).eval().to("meta")
         labels = torch.zeros(4, dtype=torch.int64, device="meta")
-        monkeypatch.setattr(model, "class_index", lambda condition, batch_size: labels[:batch_size])
+        monkeypatch.setattr(
+            AutoregressiveModel, "class_index", lambda self, condition, batch_size: labels[:batch_size]
+        )
         monkeypatch.setattr("rasterwise.decoding.loop.check_drawn", lambda symbols, levels: None)
-        known, mask = random_symbols(small, 2), torch.ones(small.shape, dtype=torch.bool)
+        known, mask = random_symbols(small_grid, 2), torch.ones(small_grid.shape, dtype=torch.bool)
         plan = SamplingPlan.of(
-            small, 2, random_condition(2), sampling=sampling, known=known, mask=mask, device="meta"
+            small_grid, 2, random_condition(2), sampling=sampling, known=known, mask=mask, device="meta"
         )
         decoder = model.sampling_decoder(plan, captured=True)
-        sequence = torch.empty(2, small.size, dtype=torch.int64, device="meta")
+        sequence = torch.empty(2, small_grid.size, dtype=torch.int64, device="meta")
         with OneDevice(), torch.no_grad():
             counts = list(decode(lambda captured: decoder, plan, sequence, capture_by_doing))
-        assert counts[-1] == small.size
+        assert counts[-1] == small_grid.size
 
     def test_fixed_point_of_independent_symbols(self) -> None:
         """Where no symbol counts for another, one evaluation draws them all and a second one sees it."""

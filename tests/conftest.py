@@ -37,9 +37,9 @@ def numbered_png(number: int) -> bytes:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the shared suite on every grid that a model's test class names."""
     if metafunc.cls is not None and issubclass(metafunc.cls, AutoregressiveSuite):
-        for name, grids in (("grid", metafunc.cls.grids), ("tiny_grid", metafunc.cls.tiny_grids)):
+        for name in ("grid", "tiny_grid", "tall_grid", "small_grid"):
             if name in metafunc.fixturenames:
-                metafunc.parametrize(name, grids, ids=str)
+                metafunc.parametrize(name, getattr(metafunc.cls, f"{name}s"), ids=str)
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     ),
     "stage2_prior": (
         "transformer conditioning",
-        "any_order text_to_image documents",
+        "any_order hierarchical text_to_image documents",
         "models objectives options evaluation",
         "text_task",
         "train",

@@ -29,7 +29,7 @@ from rasterwise.data.document_sources import (
 from rasterwise.errors import InputError
 from rasterwise.files import from_json
 from rasterwise.images import Colour
-from rasterwise.measure.metrics import histogram_entropy_nats
+from rasterwise.measure.metrics import histograms_entropy_nats
 from rasterwise.progress import Progress
 from rasterwise.tokenizers.image import ImageTokenizer
 
@@ -112,7 +112,7 @@ def encode(options: Encode) -> dict[str, Any]:
         "images_read": data.found - broken,
         "broken_images": broken,
         "grid": str(codes.key.grid),
-        **_usage(batches, codes.key.grid.levels),
+        **_usage(batches, codes.key.grid.levels, tokenizer),
     }
 
 
@@ -158,27 +158,32 @@ def _encode_documents(options: Encode, tokenizer: ImageTokenizer, accelerator: A
             accelerator=accelerator,
         )
     parts = [part for document in data.train for part in document]
-    images = [torch.tensor(part) for part in parts if not isinstance(part, str)]
+    grid = data.key.grid
+    images = [grid.unflatten(torch.tensor(part)[None]) for part in parts if not isinstance(part, str)]
     return {
         "output": str(options.output),
         "train_documents": len(data.train),
         "test_documents": len(data.test),
         "train_images": len(images),
         "train_text_bytes": sum(len(part.encode()) for part in parts if isinstance(part, str)),
-        "grid": str(data.key.grid),
-        **_usage(images, data.key.grid.levels),
+        "grid": str(grid),
+        **_usage(images, grid.levels, tokenizer),
     }
 
 
-def _usage(codes: Iterable[torch.Tensor], levels: int) -> dict[str, Any]:
-    """How many codes are used, and how evenly."""
-    histogram = torch.zeros(levels, dtype=torch.int64)
+def _usage(codes: Iterable[torch.Tensor], levels: int, tokenizer: ImageTokenizer) -> dict[str, Any]:
+    """How many codes are used, and how evenly: in all, and in each of two grids, which have codebooks of their own."""
+    histograms: dict[str, torch.Tensor] = {}
     for some in codes:
-        histogram += torch.bincount(some.flatten(), minlength=levels)
-    return {
-        "codes_used": int((histogram > 0).sum()),
-        "code_histogram_entropy_nats": histogram_entropy_nats(histogram),
+        for name, part in tokenizer.grids_of(some).items():
+            counts = torch.bincount(part.flatten(), minlength=levels)
+            histograms[name] = histograms[name] + counts if name in histograms else counts
+    used = {name: int((counts > 0).sum()) for name, counts in histograms.items()}
+    report = {
+        "codes_used": sum(used.values()),
+        "code_histogram_entropy_nats": histograms_entropy_nats(histograms.values()),
     }
+    return report | {f"{name}_codes_used": count for name, count in used.items() if name}
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from pipeline.evaluation.classifier import classifier_accuracy, fit_classifier
 from pipeline.evaluation.reconstruction import evaluate_reconstruction
@@ -14,7 +15,7 @@ from pipeline.image_pipeline import ImagePipeline
 from rasterwise.data.dataset import ImageData
 from rasterwise.data.splits import Split
 from rasterwise.errors import InputError
-from rasterwise.measure.metrics import histogram_entropy_nats
+from rasterwise.measure.metrics import histograms_entropy_nats
 from rasterwise.progress import Progress
 from rasterwise.symbols.likelihoods import bits_per_dim
 from rasterwise.training.likelihood import evaluate_likelihood
@@ -66,7 +67,7 @@ def evaluate_pipeline(
             "nats_per_code_standard_error": likelihood["nll_nats_standard_error"] / model.grid.size,
             "code_histogram_entropy_nats": _code_entropy(pipeline, data.test, batch_size),
             "code_accuracy": likelihood["accuracy"],
-            "nll_nats": likelihood["nll_nats"],
+            **{name: value for name, value in likelihood.items() if name.endswith("nll_nats")},
         }
         reconstruction = evaluate_reconstruction(tokenizer, data, batch_size, distance_images)
         if "reconstruction_bits_per_dim" in reconstruction:
@@ -102,8 +103,9 @@ def evaluate_pipeline(
 
 @torch.no_grad()
 def _code_entropy(pipeline: ImagePipeline, split: Split, batch_size: int) -> float:
-    histogram = torch.zeros(pipeline.model.grid.levels)
+    levels, histograms = pipeline.model.grid.levels, dict[str, Tensor]()
     for batch in split.ordered(batch_size):
-        symbols = pipeline.encode(batch.values).flatten().cpu()
-        histogram += torch.bincount(symbols, minlength=len(histogram))
-    return histogram_entropy_nats(histogram)
+        for name, symbols in pipeline.tokenizer.grids_of(pipeline.encode(batch.values).cpu()).items():
+            counts = torch.bincount(symbols.flatten(), minlength=levels)
+            histograms[name] = histograms[name] + counts if name in histograms else counts
+    return histograms_entropy_nats(histograms.values())

@@ -24,7 +24,8 @@ from rasterwise.data.indexed import IndexedSplit
 from rasterwise.data.reading import digest
 from rasterwise.data.splits import Batch, Captions, Fetched
 from rasterwise.errors import InputError
-from rasterwise.files import from_json, member
+from rasterwise.files import from_json, member, read_json
+from rasterwise.models.pretrained import CONFIG_NAME
 from rasterwise.symbols.grid import Grid
 
 if TYPE_CHECKING:
@@ -202,6 +203,17 @@ def open_codes(folder: Path) -> CodeData:
         IndexedSplit(items, digest(key, name), held=True) for name, items in zip(SPLITS, splits, strict=True)
     )
     return CodeData(folder, key, train, test)
+
+
+def grids_in(folder: Path) -> int:
+    """How many grids each item of a code dataset consists of, as the configuration of its tokenizer says: 1 or more.
+
+    Raises:
+        InputError: There is no tokenizer in the folder.
+    """
+    path = folder / "tokenizer" / CONFIG_NAME
+    config = member(read_json(path), "config", dict, path)
+    return member(config, "grids", int, path, 1)
 
 
 def read_key(folder: Path) -> CodesKey:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
@@ -77,6 +78,13 @@ def histogram_entropy_nats(histogram: Tensor) -> float:
     """Entropy in nats of the distribution that counts ``(K,)`` give."""
     shares = histogram.double() / histogram.sum()
     return float(torch.special.entr(shares).sum())
+
+
+def histograms_entropy_nats(histograms: Collection[Tensor]) -> float:
+    """Entropy of what several histograms ``(K,)`` count, each by its own distribution: the mean over all counts."""
+    total = sum(int(counts.sum()) for counts in histograms)
+    nats = sum(histogram_entropy_nats(counts) * int(counts.sum()) for counts in histograms)
+    return nats / total if total else math.nan
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,10 @@ class AutoregressiveModel(Pretrained):
     def logits_from(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
         """Logits ``(B, C, H, W, K)`` of every symbol given what ``embed`` gave; site i sees only x_<i."""
 
+    def grids_of(self, values: Tensor) -> dict[str, Tensor]:
+        """Values ``(B, C, H, W, ...)`` by the grids that the grid consists of; a single one has an empty name."""
+        return {"": values}
+
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         """What draws one symbol of each image a step, in raster order.
 

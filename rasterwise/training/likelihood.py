@@ -86,8 +86,8 @@ def evaluate_likelihood(
         seed: Seed of a tokenizer that draws.
 
     Returns:
-        nll_nats (mean of a grid) with nll_nats_standard_error, nats_per_symbol and bits_per_symbol,
-        accuracy (share of symbols that were the likeliest), and items; bits_per_dim if each symbol is
+        nll_nats (mean of a grid; of two grids also of each) with nll_nats_standard_error, nats_per_symbol,
+        bits_per_symbol, accuracy (share of symbols that were the likeliest), and items; bits_per_dim if each symbol is
         a subpixel of the image.
 
     Raises:
@@ -103,9 +103,14 @@ def evaluate_likelihood(
         symbols = symbols.to(model.device)
         condition = batch.to(model.device).condition if model.config.classes else None
         logits = model(symbols, condition)
-        log_prob = finite_log_prob(categorical_log_prob(logits, symbols).double().flatten(1).sum(1))
+        nats = -categorical_log_prob(logits, symbols).double()
         means.add(
-            nll_nats=-log_prob,
+            nll_nats=-finite_log_prob(-nats.flatten(1).sum(1)),
+            **{
+                f"{name}_nll_nats": part.flatten(1).sum(1)
+                for name, part in model.grids_of(nats).items()
+                if name
+            },
             accuracy=(logits.argmax(-1) == symbols).double().flatten(1).mean(1),
         )
     means.reduce(accelerator)
@@ -118,6 +123,8 @@ def evaluate_likelihood(
         "accuracy": means.mean("accuracy"),
         "items": means.count("nll_nats"),
     }
+    for name in filter(None, model.grids_of(torch.zeros(1, *grid.shape))):
+        metrics[f"{name}_nll_nats"] = means.mean(f"{name}_nll_nats")
     if tokenizer is not None and tokenizer.symbols == "subpixels":
         metrics["bits_per_dim"] = bits_per_dim(nll_nats, grid.size)
     return metrics

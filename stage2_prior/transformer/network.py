@@ -61,9 +61,13 @@ class TransformerPriorNetwork(AutoregressiveModel):
         """int64 ``(B, C, H, W)`` to vectors ``(B, C, H, W, D)``."""
         return self.llama.model.embed_tokens(symbols)
 
-    def logits_from(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
+    def entering(self, inputs: Tensor, condition: Condition | None) -> Tensor:
+        """What enters the layers at each position, ``(B, N, D)``, of what ``embed`` gave."""
         start = self.start(self.class_index(condition, len(inputs)))
-        sequence = torch.cat([start[:, None], self.grid.flatten(inputs)[:, :-1]], 1)
+        return torch.cat([start[:, None], self.grid.flatten(inputs)[:, :-1]], 1)
+
+    def logits_from(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
+        sequence = self.entering(inputs, condition)
         positions = torch.arange(self.grid.size, device=sequence.device)[None]
         rotary = self.rotary(sequence, positions)
         return self.grid.unflatten(self.llama.lm_head(self.llama.features(self.dropout(sequence), rotary)))

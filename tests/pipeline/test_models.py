@@ -16,5 +16,5 @@ def test_a_shipped_model_computes_each_activation_once(kind: str) -> None:
     model_class = model_classes()[kind]
     assert model_class.kind == kind
     assert model_class.decoder is not AutoregressiveModel.decoder
-    model = model_class(model_class.config_class(grid=Grid(1, 2, 2, 4)))
+    model = model_class(model_class.config_class(grid=Grid(1, 5, 2, 4)))
     assert not isinstance(model.decoder(1), NaiveDecoder)

@@ -25,6 +25,8 @@ from rasterwise import (
     GatedPixelCNN,
     GatedPixelCNNConfig,
     Grid,
+    HierarchicalPrior,
+    HierarchicalPriorConfig,
     ImageGPT,
     ImageGPTConfig,
     ImagePipeline,
@@ -56,6 +58,9 @@ MODELS: dict[type[AutoregressiveModel], Any] = {
     ImageGPT: ImageGPTConfig(grid=RGB, width=16, heads=2, depth=1),
     TransformerPrior: TransformerPriorConfig(grid=RGB, width=16, heads=2, depth=1),
     AnyOrderPrior: AnyOrderPriorConfig(grid=RGB, width=16, heads=2, depth=2),
+    HierarchicalPrior: HierarchicalPriorConfig(
+        grid=RGB, width=16, heads=2, depth=1, top_depth=1, encoder_depth=1
+    ),
 }
 ANY_SIZE = (PixelCNN, GatedPixelCNN, PixelCNNPP)
 

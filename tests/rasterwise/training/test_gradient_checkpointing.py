@@ -32,15 +32,25 @@ from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.objective import Objective
 from stage1_vqvae import VQVAE, ConvolutionalConfig, VectorQuantizerConfig, VQVAEConfig
 from stage1_vqvae.objective import LearnedTokenizerObjective
-from stage2_prior import AnyOrderPrior, AnyOrderPriorConfig, TransformerPrior, TransformerPriorConfig
+from stage2_prior import (
+    AnyOrderPrior,
+    AnyOrderPriorConfig,
+    HierarchicalPrior,
+    HierarchicalPriorConfig,
+    TransformerPrior,
+    TransformerPriorConfig,
+)
 from tests.autoregressive_suite import random_symbols
 from tests.rasterwise.training.test_loop import SHORT, assert_same_end, prior_objective, replace, run_training
 
-GRID = Grid(1, 6, 6, 5)
+GRID = Grid(1, 10, 4, 5)
 DATA: dict[str, Any] = {"grid": GRID, "classes": ("a", "b")}
 MODELS = {
     "transformer-prior": lambda: TransformerPrior(TransformerPriorConfig(**DATA, depth=3, width=16, heads=2)),
     "any-order-prior": lambda: AnyOrderPrior(AnyOrderPriorConfig(**DATA, depth=3, width=16, heads=2)),
+    "hierarchical-prior": lambda: HierarchicalPrior(
+        HierarchicalPriorConfig(**DATA, depth=3, top_depth=2, encoder_depth=1, width=16, heads=2)
+    ),
     "image-gpt": lambda: ImageGPT(ImageGPTConfig(**DATA, depth=3, width=16, heads=2, dropout=0.3)),
     "pixelcnn": lambda: PixelCNN(PixelCNNConfig(**DATA, width=8, blocks=3)),
     "gated-pixelcnn": lambda: GatedPixelCNN(GatedPixelCNNConfig(**DATA, width=8, depth=3)),

@@ -20,7 +20,7 @@ from stage1_vqvae import VQVAE, VQVAEConfig
 
 MODELS: list[tuple[type[Pretrained], Any]] = [
     (VQVAE, VQVAEConfig()),
-    *((one, one.config_class(grid=Grid(1, 8, 8, 4))) for one in model_classes().values()),
+    *((one, one.config_class(grid=Grid(1, 10, 8, 4))) for one in model_classes().values()),
 ]
 
 

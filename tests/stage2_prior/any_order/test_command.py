@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_refused(
     assert "anneal_from is 0.9, expected at most anneal_to, 0.75" in refused(
         capsys, *train, "--anneal-from", 0.9
     )
-    assert "expected one of transformer, any-order, dalle" in refused(
+    assert "expected one of transformer, hierarchical, any-order, dalle" in refused(
         capsys, "train", "prior", "--model", "random-order"
     )
     assert list(tmp_path.iterdir()) == []
