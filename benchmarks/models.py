@@ -30,7 +30,7 @@ from rasterwise.training.objective import Objective
 from stage1_vqvae import VQVAE, ConvolutionalConfig, VectorQuantizerConfig, VQVAEConfig
 from stage1_vqvae.objective import LearnedTokenizerObjective
 from stage1_vqvae.tokenizers.learned import LearnedTokenizer
-from stage2_prior import TransformerPrior, TransformerPriorConfig
+from stage2_prior import AnyOrderPrior, AnyOrderPriorConfig, TransformerPrior, TransformerPriorConfig
 
 SampledName = Literal[
     "gated-pixelcnn",
@@ -42,6 +42,7 @@ SampledName = Literal[
     "diagonal-bilstm",
     "image-gpt",
     "transformer-prior",
+    "any-order-prior",
 ]
 """Models that have a sampler."""
 
@@ -192,6 +193,13 @@ MODELS: dict[ModelName, Benchmarked] = {
         TransformerPrior,
         TransformerPriorConfig(grid=CODES, depth=8, width=384, heads=6),
         TransformerPriorConfig(grid=TINY_CODES, depth=2, width=32, heads=2),
+    ),
+    "any-order-prior": Benchmarked(
+        "Any-order prior",
+        "8 layers × 384, 16×16 of 512 codes",
+        AnyOrderPrior,
+        AnyOrderPriorConfig(grid=CODES, depth=8, width=384, heads=6),
+        AnyOrderPriorConfig(grid=TINY_CODES, depth=2, width=32, heads=2),
     ),
     "vqvae": Benchmarked(
         "VQ-VAE",

@@ -27,6 +27,6 @@ def saved_and_opened(
         opened = type(model).from_pretrained(folder).to(model.device)
     if opened.fingerprint != model.fingerprint:
         return at_most("save and open", 1, 0, "the fingerprint is another one after opening", cause)
-    opened = opened.to(next(model.parameters()).dtype)
+    opened = opened.to(next(model.parameters()).dtype).in_order(model.order)  # which is not saved
     difference = (opened.log_prob(symbols, condition) - model.log_prob(symbols, condition)).abs().max().item()
     return at_most("save and open", difference, 0.0, "difference of log_prob after opening, in nats", cause)

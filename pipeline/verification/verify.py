@@ -31,6 +31,7 @@ from pipeline.verification.tokenizers import (
     symbols_come_back,
 )
 from rasterwise.models.autoregressive import AutoregressiveModel
+from rasterwise.symbols.order import RasterOrder
 from rasterwise.tokenizers.image import ImageTokenizer
 from stage1_vqvae.tokenizers.learned import LearnedTokenizer
 
@@ -126,7 +127,11 @@ def _planned(
             yield name, partial(skipped, name, f"a grid of {grid.size:,} symbols takes too long")
     else:
         yield "cached = naive", partial(cached_is_naive, exact, symbols, condition)
-        yield "fixed-point = sequential", partial(fixed_point_is_sequential, exact, 2, condition)
+        if isinstance(model.order, RasterOrder):
+            yield "fixed-point = sequential", partial(fixed_point_is_sequential, exact, 2, condition)
+        else:
+            name = "fixed-point = sequential"
+            yield name, partial(skipped, name, "the model's order is not raster order")
         n = 2000 if can_be_enumerated(grid) else max(4, min(64, 20_000 // grid.size))
         yield "samples against log_prob", partial(samples_follow_probabilities, model.eval(), n)
     if condition is None:

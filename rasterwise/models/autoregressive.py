@@ -227,6 +227,23 @@ class AutoregressiveModel(Pretrained):
             raise InputError(f"{width}×{height} sites are too few for this {self.kind}") from None
         return sized.eval()
 
+    def in_order(self, order: Sequence[Tensor]) -> Self:
+        """The same weights as a model of another order, which scores, samples and compresses in it.
+
+        The order is not saved with the model.
+
+        Args:
+            order: Steps of positions, int64 ``(T,)`` each; a symbol is given all those of earlier steps.
+
+        Raises:
+            InputError: The order does not take every position once, or the model has raster order alone.
+        """
+        if isinstance(order, RasterOrder):
+            return self
+        raise InputError(
+            f"a {self.kind} is in raster order alone; `train prior --model any-order` trains others"
+        )
+
     def in_steps(self, steps: int) -> Self:
         """The same weights as a model that draws an image in so many steps, with a likelihood of its own.
 

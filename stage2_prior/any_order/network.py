@@ -14,7 +14,7 @@ from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.likelihoods import categorical_log_prob
-from rasterwise.symbols.order import checked_order, raster_order
+from rasterwise.symbols.order import RasterOrder, checked_order, raster_order
 from stage2_prior.transformer.blocks import (
     NORM_EPS,
     Attention,
@@ -103,18 +103,9 @@ class AnyOrderNetwork(AutoregressiveModel):
         return [step.to(self.device) for step in self._steps]
 
     def in_order(self, order: Sequence[Tensor]) -> Self:
-        """The same weights as a model of another order, which scores, samples and compresses in it.
-
-        The order is not saved with the model.
-
-        Args:
-            order: Steps of positions, int64 ``(T,)`` each; a symbol is given all those of earlier steps.
-
-        Raises:
-            InputError: The order does not take every position once.
-        """
+        raster = isinstance(order, RasterOrder) and len(order) == self.grid.size
         ordered = copy.copy(self)
-        ordered._steps = checked_order(self.grid, order)
+        ordered._steps = None if raster else checked_order(self.grid, order)
         return ordered
 
     @property

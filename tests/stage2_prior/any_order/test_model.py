@@ -19,6 +19,7 @@ from pipeline.verification.likelihood import (
     receptive_field,
     samples_follow_probabilities,
 )
+from pipeline.verification.verify import verify
 from rasterwise.decoding.decoder import NaiveDecoder
 from rasterwise.decoding.plan import SamplingPlan
 from rasterwise.decoding.sampling import Sampling
@@ -191,14 +192,28 @@ def test_log_prob_of_an_order_is_that_of_the_model_in_it() -> None:
         assert torch.equal(model.log_prob(symbols, condition), raster)
 
 
-def test_steps_share_the_weights_and_compute_a_pass() -> None:
-    """A model in steps is no copy; saved, it is the model in raster order."""
+def test_steps_share_the_weights() -> None:
+    """A model in steps is no copy; back in raster order, and saved, it is the model that it was."""
     model: Any = randomized(small()).float()
     in_steps = model.in_steps(4)
     assert [one.data_ptr() for one in in_steps.parameters()] == [one.data_ptr() for one in model.parameters()]
     assert len(in_steps.order) == 4
     assert len(model.order) == GRID.size
-    holds(saved_and_opened(model, random_symbols(GRID, 3)))
+    with torch.no_grad():
+        symbols = random_symbols(GRID, 3)
+        assert torch.equal(in_steps.in_order(model.order).log_prob(symbols), model.log_prob(symbols))
+    for one in (model, in_steps):
+        holds(saved_and_opened(one, symbols))
+
+
+def test_verification_goes_by_the_steps() -> None:
+    """``verify`` passes a model in steps, and finds symbols of one step that see one another."""
+    model: Any = randomized(small(Grid(1, 2, 3, 3))).float().in_steps(3)
+    verification = verify(model)
+    assert verification.passed, str(verification)
+    causal = model.in_order(random_groups(model.grid))
+    causal.logits_from = model.in_order(list(torch.arange(6).split(1))).logits_from
+    assert "causality" in verify(causal).failed
 
 
 @pytest.mark.parametrize(
@@ -228,6 +243,8 @@ def test_refusals() -> None:
     other: AutoregressiveModel = TransformerPrior(TransformerPriorConfig(grid=GRID, width=24, heads=2))
     with pytest.raises(InputError, match="a transformer-prior was trained to draw one symbol a step"):
         other.in_steps(4)
+    with pytest.raises(InputError, match="a transformer-prior is in raster order alone"):
+        other.in_order(random_groups(GRID))
     permutation = torch.randperm(12)
     for order in (
         permutation[:-1].split(1),
