@@ -16,6 +16,8 @@ OUT_OF_MEMORY = (
 WITHOUT_MEMORY_FOR_A_KERNEL = "could not create a primitive"
 """All that oneDNN says; of what it does not support, it says more."""
 
+READER_DIED = "a process that reads data has died ({}); --workers 0 reads in the command's own process"
+
 
 class InputError(ValueError):
     """Input that cannot be used: the message names what came, what was expected, and how to mend it.

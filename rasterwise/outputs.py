@@ -10,13 +10,15 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
-from torch import Tensor
 
 from rasterwise.errors import InputError
 from rasterwise.files import clear_leftovers, hidden
-from rasterwise.images import save_image, to_pil
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 UNFINISHED = ".unfinished"
 """The name of a file that is in a folder of images until all of them are written."""
@@ -145,6 +147,8 @@ def save_images(images: Tensor, folder: Path) -> None:
         images: uint8 ``(B, C, H, W)``, C 1 or 3.
         folder: New, empty, or one whose writing was killed.
     """
+    from rasterwise.images import save_image, to_pil
+
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     _clear(folder)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rasterwise.command_line.statuses import FAILED, INTERRUPTED, USER_ERROR
-from rasterwise.data.workers import DIED
-from rasterwise.errors import InputError, NonFiniteError, is_out_of_memory
+from rasterwise.errors import READER_DIED, InputError, NonFiniteError, is_out_of_memory
 
 SHARED_MEMORY = Path("/dev/shm")
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE}
@@ -41,7 +40,7 @@ def ending_of(error: BaseException) -> Ending | None:
         if "shared memory" in str(error):
             return Ending(_of_shared_memory(), USER_ERROR)
         if str(error).startswith("DataLoader worker"):
-            return Ending(DIED.format(said.strip()), USER_ERROR)
+            return Ending(READER_DIED.format(said.strip()), USER_ERROR)
     if is_out_of_memory(error):
         return Ending(
             f"memory did not suffice ({said}); a smaller --batch-size or fewer --workers take less",

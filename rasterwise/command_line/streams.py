@@ -6,8 +6,10 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 from rasterwise.command_line.statuses import FAILED, INTERRUPTED
@@ -71,18 +73,41 @@ def guarded(work: Callable[[], int]) -> int:
     Args:
         work: Returns the exit status.
     """
-    try:
+    with _noted_interruptions() as interruptions:
         try:
-            status = work()
-        finally:  # tyro ends with SystemExit once it has shown its help
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        with contextlib.suppress(OSError):
-            print("rasterwise: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except OutputError as error:
-        return _without_output(error)
+            try:
+                status = work()
+            finally:  # tyro ends with SystemExit once it has shown its help
+                sys.stdout.flush()
+        except OutputError as error:
+            return _without_output(error)
+        except (Exception, KeyboardInterrupt) as error:
+            # A library that is interrupted while it is imported may fail in its own way.
+            if not (interruptions or isinstance(error, KeyboardInterrupt)):
+                raise
+            with contextlib.suppress(OSError):
+                print("rasterwise: interrupted", file=sys.stderr)
+            return INTERRUPTED
     return status
+
+
+@contextlib.contextmanager
+def _noted_interruptions() -> Iterator[list[int]]:
+    """The SIGINTs that come from now on; each raises KeyboardInterrupt, as ever."""
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, say
+        yield noted
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _without_output(error: OSError) -> int:

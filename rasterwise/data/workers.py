@@ -17,12 +17,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from rasterwise.errors import InputError
+from rasterwise.errors import READER_DIED, InputError
 from rasterwise.processes import processes_here
 
 MOST_WORKERS = 4
 NAMED_BROKEN = 5
-DIED = "a process that reads data has died ({}); --workers 0 reads in the command's own process"
 
 _log = logging.getLogger(__name__)
 _workers: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
@@ -101,7 +100,7 @@ class _Reading(Iterator[Any]):
             statuses = {worker.exitcode for worker in ended} - {0}
             if not statuses or -getattr(signal, "SIGBUS", 0) in statuses:  # no shared memory: torch says so
                 raise
-            raise InputError(DIED.format(f"status {min(statuses, key=str)}")) from None
+            raise InputError(READER_DIED.format(f"status {min(statuses, key=str)}")) from None
 
 
 @functools.cache

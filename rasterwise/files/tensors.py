@@ -7,16 +7,20 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from rasterwise.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors; a full disk raises OSError as any other write does."""
+    from safetensors.torch import save_file
+
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:
@@ -36,6 +40,8 @@ def load_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
         path: The file.
         prefix: Read those alone whose names begin with it.
     """
+    from safetensors.torch import load_file
+
     with _refused(path):
         if not prefix:
             return load_file(path)

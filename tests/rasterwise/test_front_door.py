@@ -53,11 +53,14 @@ def test_type_checkers_see_the_same_names() -> None:
 
 
 def test_importing_is_quick() -> None:
-    """Neither torch nor a room above is loaded before a name is used."""
+    """Neither torch nor a room above is loaded before a name, or a command, needs it."""
     heavy = {"torch", "numpy", "accelerate", "transformers", *rooms.ROOMS}
     done = python(f"import sys, rasterwise; print({heavy!r} & set(sys.modules))")
     assert done.stdout == "set()\n", done.stderr
     done = python(f"import sys; from rasterwise import InputError; print({heavy!r} & set(sys.modules))")
+    assert done.stdout == "set()\n", done.stderr
+    code = "import sys, pipeline.commands.plot; print({'torch', 'accelerate', 'transformers'} & set(sys.modules))"
+    done = python(code)  # a command that needs no model, and the running of commands
     assert done.stdout == "set()\n", done.stderr
 
 

@@ -143,10 +143,10 @@ def test_images_are_all_written_or_none(new: bool, tmp_path: Path, monkeypatch: 
             raise KeyboardInterrupt
         return real(image)
 
-    from rasterwise.outputs import to_pil as real
+    from rasterwise.images import to_pil as real
 
     with monkeypatch.context() as patch:
-        patch.setattr("rasterwise.outputs.to_pil", to_pil)
+        patch.setattr("rasterwise.images.to_pil", to_pil)
         with pytest.raises(KeyboardInterrupt):
             save_images(IMAGES, folder)
     assert folder.exists() != new

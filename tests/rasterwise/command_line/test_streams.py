@@ -43,9 +43,9 @@ def test_output_that_cannot_be_written(redirected: str, status: int, said: str) 
     assert (done.returncode, done.stderr) == (status, said)
 
 
-@pytest.mark.parametrize("command", ["--help", "sample --help"])
+@pytest.mark.parametrize("command", ["--help", "plot --help"])
 def test_help_that_cannot_be_written(command: str) -> None:
-    """Of the bare command, and of one whose help tyro writes."""
+    """Of the bare command, and of one whose help tyro writes; this one starts quickly, without torch."""
     full = shell(f"{PYTHON} -m rasterwise {command} > /dev/full")
     assert full.returncode == 1
     assert full.stderr == "rasterwise: standard output cannot be written (No space left on device)\n"
@@ -60,7 +60,7 @@ def test_a_report_in_ascii(tmp_path: Path) -> None:
     done = shell(f'{PYTHON} -c "{REPORT}"', **ascii_alone)
     assert json.loads(done.stdout)["output"] == "caf\u00e9"
     assert done.stdout.isascii()
-    assert shell(f"{PYTHON} -m rasterwise sample --help", **ascii_alone).returncode == 0
+    assert shell(f"{PYTHON} -m rasterwise plot --help", **ascii_alone).returncode == 0
 
 
 def test_leftovers_of_torchrun_are_named() -> None:
@@ -91,6 +91,26 @@ def test_ctrl_c_while_it_starts() -> None:
         # A shell shows 130 for a process that ended by the signal, which it may do after its line.
         assert early or process.returncode in (130, -signal.SIGINT), said
         assert early or said == "rasterwise: interrupted\n" or (not said and process.returncode != 130), said
+
+
+def test_ctrl_c_of_which_a_library_makes_an_error() -> None:
+    """It is an interruption all the same; an error that nobody has interrupted keeps its traceback."""
+    code = (
+        "import contextlib, signal, sys; from rasterwise.command_line.streams import guarded\n"
+        "def work():\n"
+        "    with contextlib.suppress(KeyboardInterrupt):\n"
+        "        {}\n"
+        "    raise RecursionError('of a library')\n"
+        "sys.exit(guarded(work))\n"
+    )
+    for before, status, said in (
+        ("signal.raise_signal(signal.SIGINT)", 130, "rasterwise: interrupted\n"),
+        ("pass", 1, "RecursionError: of a library\n"),
+    ):
+        done = subprocess.run([PYTHON, "-c", code.format(before)], capture_output=True, text=True)
+        assert done.returncode == status
+        assert done.stderr.endswith(said)
+        assert ("Traceback" in done.stderr) == (status == 1)
 
 
 def test_without_docstrings() -> None:

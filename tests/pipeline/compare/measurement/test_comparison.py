@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,12 @@ from pipeline.compare.measurement import comparison as comparisons
 from pipeline.compare.measurement import stage as stages
 from pipeline.compare.measurement.cell import FAILED, OUT_OF_MEMORY, OVER_BUDGET
 from pipeline.compare.measurement.comparison import compare
+from pipeline.compare.measurement.training import cell_images
 from pipeline.compare.plan.families import FAMILIES
 from pipeline.compare.plan.settings import Cell, Settings, Size
 from pipeline.compare.report.page import publish
+from rasterwise.data.dataset import ImageData
+from rasterwise.data.indexed import first_of, tensor_split
 from rasterwise.errors import InputError
 from rasterwise.files import read_json
 
@@ -32,11 +36,20 @@ TIMED = ("seconds", "bytes", "per_second")
 """What the names of figures contain that a second run need not give again."""
 
 
+@functools.cache
+def few_images(settings: Settings, resolution: int) -> ImageData:
+    """The images of a cell, few of them to train on, opened once."""
+    images = cell_images(settings, resolution)
+    few = first_of(images.train, 128)
+    return dataclasses.replace(images, train=tensor_split(few.values, few.labels))
+
+
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Starting a process takes seconds, and cells of this size share one well; small palettes suffice."""
+    """Starting a process takes seconds, and cells of this size share one well; few images and colours suffice."""
     monkeypatch.setattr(comparisons, "in_fresh_process", lambda threads, work, *rest: work(*rest))
     monkeypatch.setattr(cells_module, "limit_memory", lambda gib, device: None)
+    monkeypatch.setattr(cells_module, "cell_images", few_images)
     monkeypatch.setattr("pipeline.compare.plan.families.GREYS", 4)
     monkeypatch.setattr("pipeline.evaluation.classifier.STEPS_AT_LEAST", 10)
 
