@@ -223,7 +223,11 @@ def test_every_field_at_its_edges() -> None:
 
 def _fuzz_fields(data: st.DataObject) -> None:
     owner = data.draw(st.sampled_from(configurations()))
-    if names := [field.name for field in dataclasses.fields(owner)]:
+    hints = typing.get_type_hints(owner)
+    # A command's model is of any class: `--model NAME` says which, and the class then checks itself.
+    if names := [
+        field.name for field in dataclasses.fields(owner) if not isinstance(hints[field.name], typing.TypeVar)
+    ]:
         check(owner, data.draw(st.sampled_from(names)), data.draw(anything))
 
 

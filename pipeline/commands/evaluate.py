@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 
+from pipeline.evaluation.inception import open_inception
 from pipeline.evaluation.pipeline import evaluate_pipeline
 from pipeline.evaluation.reconstruction import evaluate_reconstruction
 from pipeline.evaluation.text import evaluate_text
@@ -49,6 +50,8 @@ class Evaluate:
         batch_size: Images at once.
         distance_images: Test images of which a VQ-VAE's distances in the features of EfficientNet-Lite2 are measured;
             0: none. The network comes with the extra "perceptual".
+        inception: A file of torchvision's Inception v3 weights as safetensors. With it, a VQ-VAE's distances are also
+            given in that network's features; they are no FID, whose network is another one.
         json: Print the report as JSON.
     """
 
@@ -62,6 +65,7 @@ class Evaluate:
     seed: Seed = 0
     batch_size: BatchSize = 128
     distance_images: CountOrZero = 1000
+    inception: Path | None = None
     json: bool = False
 
 
@@ -71,6 +75,13 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     whole = (folder / "tokenizer").is_dir()
     pipeline = ImagePipeline.from_pretrained(folder) if whole else None
     tokenizer = pipeline.tokenizer if pipeline else open_tokenizer(folder)
+    inception = None
+    if options.inception is not None:
+        if tokenizer.symbols != "codes" or not options.distance_images:
+            raise InputError(
+                "--inception measures reconstructions of a learned tokenizer: name one, and --distance-images"
+            )
+        inception = open_inception(options.inception)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     (pipeline or tokenizer).to(accelerator.device)
     if options.steps or options.precision == "bf16":
@@ -89,7 +100,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     tokenizer.grid(*data.shape)
     if pipeline is None:
         report: dict[str, Any] = evaluate_reconstruction(
-            tokenizer, data, options.batch_size, options.distance_images
+            tokenizer, data, options.batch_size, options.distance_images, inception
         )
     else:
         report = evaluate_pipeline(
@@ -99,6 +110,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
             seed=options.seed,
             batch_size=options.batch_size,
             distance_images=options.distance_images,
+            inception=inception,
         )
     if text and pipeline is not None:
         report["text"] = evaluate_text(

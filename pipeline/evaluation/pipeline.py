@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.evaluation.classifier import classifier_accuracy, fit_classifier
 from pipeline.evaluation.reconstruction import evaluate_reconstruction
@@ -29,6 +29,7 @@ def evaluate_pipeline(
     seed: int = 0,
     batch_size: int = 128,
     distance_images: int = 1000,
+    inception: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Metrics of both stages and of class-conditional samples.
 
@@ -40,6 +41,7 @@ def evaluate_pipeline(
         seed: Of the samples and of the classifier.
         batch_size: Images at once.
         distance_images: See ``evaluate_reconstruction``.
+        inception: Also.
 
     Returns:
         What ``evaluate_likelihood`` gives: nll_nats a grid, and bits_per_dim where symbols are subpixels. Over codes,
@@ -69,7 +71,7 @@ def evaluate_pipeline(
             "code_accuracy": likelihood["accuracy"],
             **{name: value for name, value in likelihood.items() if name.endswith("nll_nats")},
         }
-        reconstruction = evaluate_reconstruction(tokenizer, data, batch_size, distance_images)
+        reconstruction = evaluate_reconstruction(tokenizer, data, batch_size, distance_images, inception)
         if "reconstruction_bits_per_dim" in reconstruction:
             reconstruction["elbo_bits_per_dim"] = reconstruction[
                 "reconstruction_bits_per_dim"

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.evaluation.code_entropy import code_entropies
 from pipeline.evaluation.frechet import LEAST_IMAGES, frechet_distance
+from pipeline.evaluation.inception import inception_features
 from pipeline.evaluation.network_features import BATCH, network_features, scaled_for
 from pipeline.evaluation.precision_recall import precision_recall
 from pipeline.evaluation.ssim import WINDOW, structural_similarity
@@ -24,7 +25,11 @@ from stage1_vqvae.evaluation import evaluate_tokenizer
 
 
 def evaluate_reconstruction(
-    tokenizer: ImageTokenizer, data: ImageData, batch_size: int = 128, distance_images: int = 1000
+    tokenizer: ImageTokenizer,
+    data: ImageData,
+    batch_size: int = 128,
+    distance_images: int = 1000,
+    inception: nn.Module | None = None,
 ) -> dict[str, Any]:
     """All metrics of a tokenizer.
 
@@ -33,11 +38,12 @@ def evaluate_reconstruction(
         data: The test split is measured; some metrics compare with the train split.
         batch_size: Images at once.
         distance_images: How many test images ``reconstruction_distances`` takes; 0 leaves it out.
+        inception: Measure distances in the features of this network too, see ``open_inception``.
 
     Returns:
         What ``evaluate_tokenizer`` gives, and ssim, where images are large enough for it; position_entropy: see
         ``code_entropies``; distances: see ``reconstruction_distances``, with the network's name, or what to install
-        where there is none.
+        where there is none; and inception_distances, see ``inception_distances_of``.
 
     Raises:
         InputError: The tokenizer's symbols are not codes.
@@ -64,6 +70,10 @@ def evaluate_reconstruction(
         else:
             found = reconstruction_distances(tokenizer, data, network, accelerator, images=distance_images)
             report["distances"] = {"network": network.name, **found}
+    if distance_images and inception is not None:
+        report["inception_distances"] = inception_distances_of(
+            tokenizer, data, inception.to(tokenizer.device), accelerator, images=distance_images
+        )
     return report
 
 
@@ -114,16 +124,47 @@ def reconstruction_distances(
             progress(min(done, 3 * count), 3 * count)
     distance = _of_all_processes(apart)
     found = {"images": len(distance), "perceptual_distance": float(distance.mean())}
-    if len(distance) >= LEAST_IMAGES:
-        originals, reconstructions, train = map(_of_all_processes, features.values())
-        shares = precision_recall(originals, reconstructions)
-        found |= {
-            "frechet_distance": frechet_distance(reconstructions, originals),
-            "frechet_distance_of_train_images": frechet_distance(train, originals),
-            "precision": shares.precision,
-            "recall": shares.recall,
-        }
-    return found
+    return found | _overlap(*map(_of_all_processes, features.values()))
+
+
+@torch.no_grad()
+def inception_distances_of(
+    tokenizer: ImageTokenizer,
+    data: ImageData,
+    network: nn.Module,
+    accelerator: Accelerator,
+    *,
+    images: int = 1000,
+) -> dict[str, float]:
+    """As ``reconstruction_distances``, in the features of torchvision's Inception, and without a perceptual distance.
+
+    That network is not the one that FID is defined by, and neither are its numbers.
+    """
+    count = min(images, data.test.length, data.train.length)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    features: dict[str, list[Tensor]] = {"originals": [], "reconstructions": [], "train": []}
+    for batch in data.test.ordered(BATCH, rank=rank, world=world, stop=count):
+        originals = batch.values.to(tokenizer.device)
+        features["originals"].append(inception_features(network, originals))
+        features["reconstructions"].append(
+            inception_features(network, tokenizer.reconstruct(originals).images)
+        )
+    for batch in data.train.ordered(BATCH, rank=rank, world=world, stop=count):
+        features["train"].append(inception_features(network, batch.values.to(tokenizer.device)))
+    return {"images": count, **_overlap(*map(_of_all_processes, features.values()))}
+
+
+def _overlap(originals: Tensor, reconstructions: Tensor, train: Tensor) -> dict[str, float]:
+    """How features ``(N, D)`` of reconstructions lie to those of originals; nothing where there are few."""
+    if len(originals) < LEAST_IMAGES:
+        return {}
+    shares = precision_recall(originals, reconstructions)
+    return {
+        "frechet_distance": frechet_distance(reconstructions, originals),
+        "frechet_distance_of_train_images": frechet_distance(train, originals),
+        "precision": shares.precision,
+        "recall": shares.recall,
+    }
 
 
 def _of_all_processes(parts: list[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import nn
 
 from pipeline.evaluation import reconstruction
 from pipeline.evaluation.frechet import frechet_distance
+from pipeline.evaluation.inception import inception_features
 from pipeline.evaluation.network_features import network_distances, network_features, scaled_for
 from pipeline.evaluation.precision_recall import precision_recall
 from pipeline.evaluation.reconstruction import evaluate_reconstruction, reconstruction_distances
@@ -119,6 +120,46 @@ def test_the_whole_report(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (report["distances"]["network"], report["distances"]["images"]) == ("small", 17)
     assert "distances" not in evaluate_reconstruction(model, images, distance_images=0)
     assert "ssim" not in evaluate_reconstruction(model, data(side=8), distance_images=0)
+
+
+class Pooled(nn.Module):
+    """In place of Inception: 5 features of images at 299×299, in [-1, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixing = nn.Linear(300, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[1:] == (3, 299, 299)
+        assert images.abs().max() <= 1
+        return self.mixing(nn.functional.avg_pool2d(images, 29).flatten(1))
+
+
+def test_distances_in_inception() -> None:
+    """Beside those of the other network, under a name of their own; each by its own function."""
+    model, images, inception = tokenizer(), data(), Pooled()
+    report = evaluate_reconstruction(model, images, distance_images=17, inception=inception)
+    originals = next(iter(images.test.ordered(17))).values
+    train = next(iter(images.train.ordered(17))).values
+    a, b, c = (
+        inception_features(inception, one) for one in (originals, model.reconstruct(originals).images, train)
+    )
+    shares = precision_recall(a, b)
+    assert report["inception_distances"] == pytest.approx(
+        {
+            "images": 17,
+            "frechet_distance": frechet_distance(b, a),
+            "frechet_distance_of_train_images": frechet_distance(c, a),
+            "precision": shares.precision,
+            "recall": shares.recall,
+        },
+        rel=1e-4,
+        abs=1e-6,
+    )
+    assert "fid" not in str(report).lower()
+    assert "inception_distances" not in evaluate_reconstruction(
+        model, images, distance_images=0, inception=inception
+    )
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
