@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rasterwise.codes.dataset import grids_in, open_codes
+from rasterwise.codes.dataset import grids_in, open_codes, smallest_codebook_in
 from rasterwise.command_line.run import USER_ERROR, run_command, split_word
 from rasterwise.command_line.training import run_training
 from rasterwise.errors import InputError
@@ -53,7 +53,11 @@ def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, 
             "with a tokenizer that was trained with --grids 2"
         )
     config = dataclasses.replace(
-        options.model, grid=codes.key.grid, classes=codes.key.classes, tokenizer=codes.key.tokenizer
+        options.model,
+        grid=codes.key.grid,
+        classes=codes.key.classes,
+        tokenizer=codes.key.tokenizer,
+        smallest_codebook=smallest_codebook_in(options.codes),
     )
     model = built_to_fit(code_model_of(config), config, options.training, accelerator)
     task = codes_task(model, codes, label_dropout=options.label_dropout, decode=decode)

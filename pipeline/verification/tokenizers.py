@@ -50,7 +50,9 @@ def symbols_come_back(tokenizer: ImageTokenizer, grid_of: AutoregressiveModel) -
     if isinstance(tokenizer, LearnedTokenizer):
         found = tokenizer.quantizer.requantized(symbols)
         if found is None:
-            return skipped(name, "codes become vectors of another width than the latents'")
+            return skipped(
+                name, "vectors are of another width than latents, or not every site has every code"
+            )
         back = found
         about = f"codes of {symbols.numel():,} that are not the nearest to their own vector"
     elif tokenizer.symbols == "codes":

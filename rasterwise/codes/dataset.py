@@ -216,6 +216,17 @@ def grids_in(folder: Path) -> int:
     return member(config, "grids", int, path, 1)
 
 
+def smallest_codebook_in(folder: Path) -> int:
+    """How many codes the first site of a grid may have, where the tokenizer's codebook grows; 0 where it does not.
+
+    Raises:
+        InputError: There is no tokenizer in the folder.
+    """
+    path = folder / "tokenizer" / CONFIG_NAME
+    quantizer = member(member(read_json(path), "config", dict, path), "quantizer", dict, path, {})
+    return member(quantizer, "smallest_codebook", int, path, 0)
+
+
 def read_key(folder: Path) -> CodesKey:
     """What the codes in a folder were made from."""
     content, path = described(folder), folder / CODES_NAME

@@ -16,12 +16,13 @@ LEAST_SHARE = 0.25
 with more codes than a batch has latents, no code reaches a use a batch."""
 
 
-def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
+def nearest_codes(latents: Tensor, codebook: Tensor, allowed: Tensor | None = None) -> Tensor:
     """The nearest code of each latent; of several the first.
 
     Args:
         latents: float ``(..., D)``.
         codebook: float ``(K, D)``, of the same dtype.
+        allowed: int64, broadcast to ``(...)``: how many codes each latent may have, the first ones; None for all.
 
     Returns:
         int64 ``(...)``.
@@ -30,10 +31,14 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
     centre = codebook.mean(0)
     codes = codebook - centre
     squares, crossed = codes.square().sum(1), -2 * codes.T
-    rows = (latents.reshape(-1, codes.shape[1]) - centre).split(max(1, DISTANCES_AT_ONCE // len(codes)))
-    return torch.cat([torch.addmm(squares, part, crossed).argmin(1) for part in rows]).view(
-        latents.shape[:-1]
-    )
+    at_once, shape = max(1, DISTANCES_AT_ONCE // len(codes)), latents.shape[:-1]
+    found, bounds = [], None if allowed is None else allowed.expand(shape).reshape(-1, 1).split(at_once)
+    for index, part in enumerate((latents.reshape(-1, codes.shape[1]) - centre).split(at_once)):
+        distances = torch.addmm(squares, part, crossed)
+        if bounds is not None:
+            distances.masked_fill_(torch.arange(len(codes), device=codes.device) >= bounds[index], torch.inf)
+        found.append(distances.argmin(1))
+    return torch.cat(found).view(shape)
 
 
 class MovingAverageCodebook(Codebook):

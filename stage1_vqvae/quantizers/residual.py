@@ -65,6 +65,10 @@ class ResidualQuantizer(Quantizer):
         """The quantizers, from the first to that of the last residual."""
         return [layer for layer in self.layers if isinstance(layer, VectorQuantizer)]
 
+    def requantized(self, codes: Tensor) -> Tensor | None:
+        """The codes of the vectors of codes; None where not every site may have every code."""
+        return None if self.stages[0].smallest_codebook else super().requantized(codes)
+
     def quantize(self, latents: Tensor, *, more_to_come: bool) -> Quantized:
         """The sum of the nearest code vectors, straight-through; the loss is the sum of the commitments."""
         residual, summed = latents, torch.zeros_like(latents)

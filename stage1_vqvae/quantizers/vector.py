@@ -9,7 +9,9 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from rasterwise.configuration import Decay, Levels, Weight, Width, configuration
+from rasterwise.configuration import CountOrZero, Decay, Levels, Weight, Width, configuration
+from rasterwise.errors import InputError
+from rasterwise.symbols.growing_codebook import allowed_codes
 from stage1_vqvae.quantizers.codebook import MovingAverageCodebook, nearest_codes
 from stage1_vqvae.quantizers.quantizer import Quantized, Quantizer, QuantizerConfig, straight_through
 
@@ -25,6 +27,8 @@ class CodebookConfig(QuantizerConfig):
         codebook_decay: Decay of the codebook's moving averages.
         dead_code_threshold: Codes used less often than this a batch, on average, are renewed (0: none are). With
             more codes than a batch has latents, those used less than a quarter of an even use are.
+        smallest_codebook: 0 for a codebook that every site has whole. Else the first site in raster order may have so
+            many codes, the first ones of the codebook; the number grows by equal factors, to all at the last site.
     """
 
     codebook_size: Levels = 512
@@ -32,6 +36,13 @@ class CodebookConfig(QuantizerConfig):
     commitment_weight: Weight = 0.25
     codebook_decay: Decay = 0.99
     dead_code_threshold: Weight = 1.0
+    smallest_codebook: CountOrZero = 0
+
+    def __post_init__(self) -> None:
+        if self.smallest_codebook > self.codebook_size:
+            raise InputError(
+                f"smallest_codebook is {self.smallest_codebook}, expected at most codebook_size, {self.codebook_size}"
+            )
 
 
 @configuration()
@@ -76,7 +87,7 @@ class VectorQuantizer(Quantizer):
 
     def __init__(self, config: CodebookConfig) -> None:
         super().__init__(codebook_size=config.codebook_size, latent_width=config.code_width)
-        self.commitment_weight = config.commitment_weight
+        self.commitment_weight, self.smallest_codebook = config.commitment_weight, config.smallest_codebook
         codebook = MovingAverageCodebook(
             config.codebook_size,
             config.code_width,
@@ -104,7 +115,12 @@ class VectorQuantizer(Quantizer):
         """
         if not self.fitted:
             self.book.start(latents.detach().flatten(0, 1))
-        codes = nearest_codes(latents.detach(), self.book.vectors.to(latents.dtype))
+        allowed = None
+        if self.smallest_codebook:
+            allowed = allowed_codes(latents.shape[1], self.codebook_size, self.smallest_codebook).to(
+                latents.device
+            )
+        codes = nearest_codes(latents.detach(), self.book.vectors.to(latents.dtype), allowed)
         vectors = self.book.vectors[codes].to(latents.dtype)
         if self.training:
             self.book.learn(latents.detach().flatten(0, 1), codes.flatten(), more_to_come=more_to_come)
@@ -119,6 +135,10 @@ class VectorQuantizer(Quantizer):
         if self.training:
             return dataclasses.replace(nearest, latents=straight_through(latents, nearest.latents))
         return nearest
+
+    def requantized(self, codes: Tensor) -> Tensor | None:
+        """The codes of the vectors of codes; None where not every site may have every code."""
+        return None if self.smallest_codebook else super().requantized(codes)
 
     def vectors(self, codes: Tensor) -> Tensor:
         """Rows of the codebook."""

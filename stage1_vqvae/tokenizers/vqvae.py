@@ -124,6 +124,8 @@ class VQVAE(LearnedTokenizer):
         if self.config.grids == 1:
             for name in ("grids", "top_width", "top_blocks"):  # which came later
                 del content[name]
+        if not content["quantizer"].get("smallest_codebook", 1):
+            del content["quantizer"]["smallest_codebook"]  # it came later
         if self.config.autoencoder.kind == "convolutional":
             content |= content.pop("autoencoder")
             del content["kind"]

@@ -33,6 +33,7 @@ class HierarchicalPrior(HierarchicalPriorNetwork):
     """
 
     kind = "hierarchical-prior"
+    decodes_in_bf16 = True
 
     def decoder(self, batch_size: int, condition: Condition | None = None) -> Decoder:
         return HierarchicalDecoder(self, batch_size, condition)

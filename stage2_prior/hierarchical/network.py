@@ -48,6 +48,7 @@ class HierarchicalPriorConfig(TransformerPriorConfig):
             heads=self.heads,
             mlp_width=self.mlp_width,
             dropout=self.dropout,
+            smallest_codebook=self.smallest_codebook,
         )
 
 

@@ -22,7 +22,7 @@ from stage2_prior.transformer.cached_weights import (
     rms_normalised,
     rotations,
 )
-from stage2_prior.transformer.network import TransformerPriorNetwork
+from stage2_prior.transformer.network import TransformerPriorNetwork, masked
 
 
 class StepBuffers(NamedTuple):
@@ -218,6 +218,11 @@ class PriorDecoder(BlockDecoder):
         stream = model.start(model.class_index(condition, batch_size))
         super().__init__(model.llama, model.grid, stream, positions=positions)
         self.rotations = rotations(model.rotary.pair_angles, stream.dtype).to(model.device)
+        self.allowed = model.allowed
+
+    def pass_positions(self, stream: Tensor) -> Tensor:
+        logits = super().pass_positions(stream)
+        return logits if self.allowed is None else masked(logits, self.cache.row_of(self.allowed))
 
     def _rotation(self) -> Tensor:
         return self.cache.row_of(self.rotations)

@@ -25,6 +25,8 @@ from stage2_prior import (
     AnyOrderPrior,
     AnyOrderPriorConfig,
     DALLEConfig,
+    HierarchicalPrior,
+    HierarchicalPriorConfig,
     Parti,
     PartiConfig,
     TransformerPrior,
@@ -32,10 +34,13 @@ from stage2_prior import (
 )
 from tests.autoregressive_suite import holds, random_symbols, randomized
 
-GRID = Grid(1, 4, 4, 7)
+GRID = Grid(1, 5, 4, 7)
 SIZES: dict[str, Any] = {"depth": 2, "width": 24, "heads": 2}
 MODELS: dict[str, Callable[[Grid], AutoregressiveModel]] = {
     "transformer-prior": lambda grid: TransformerPrior(TransformerPriorConfig(grid=grid, **SIZES)),
+    "hierarchical-prior": lambda grid: HierarchicalPrior(
+        HierarchicalPriorConfig(grid=grid, top_depth=1, encoder_depth=1, **SIZES)
+    ),
     "any-order-prior": lambda grid: AnyOrderPrior(AnyOrderPriorConfig(grid=grid, **SIZES)),
     "any-order-prior in steps": lambda grid: AnyOrderPrior(
         AnyOrderPriorConfig(grid=grid, final_random_share=1.0, **SIZES)
