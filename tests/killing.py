@@ -8,6 +8,7 @@ it had started would not live on in the forks.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import random
@@ -292,6 +293,7 @@ def prepare() -> None:
     for module in (training, encode):
         assert module.open_images is open_images, "else the commands would read the digits"
         module.open_images = lambda *_, **__: data
+    gc.freeze()  # else every fork would copy all that is imported, to look for garbage in it
 
 
 if __name__ == "__main__":

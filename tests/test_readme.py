@@ -45,6 +45,7 @@ def test_the_two_commands_come_first() -> None:
     assert set(commands()) >= ELSEWHERE
 
 
+@pytest.mark.slow
 def test_commands_and_python(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command and every Python block runs, in order, on a folder of images; trainings are cut short."""
     for path in folders.classes("my-images", 20).rglob("*.png"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import growth
 from benchmarks.growth import GrowthBenchmark, main, measure_growth, table
 from rasterwise.errors import InputError
 from rasterwise.measure.timing import median
@@ -35,8 +36,9 @@ def test_table() -> None:
     assert "y: no memory" in table([cell, {"label": "y", "error": "no memory"}])
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It writes the JSON and the plot."""
+    monkeypatch.setattr(growth, "in_fresh_process", lambda threads, work, *rest: work(*rest))
     command = ["--models", "row-lstm", "--heights", "2", "3", "--size=tiny", "--batch-size=1", "--repeats=1"]
     command += [f"--output={tmp_path / 'growth.json'}", f"--plot={tmp_path / 'growth.png'}", "--device=cpu"]
     assert main([*command, "--json"]) == 0
