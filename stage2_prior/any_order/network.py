@@ -79,6 +79,7 @@ class AnyOrderNetwork(AutoregressiveModel):
     """
 
     config_class = AnyOrderPriorConfig
+    can_be_sharded = True
     config: AnyOrderPriorConfig
 
     def __init__(self, config: AnyOrderPriorConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +26,10 @@ from rasterwise.training.fsdp import (
     whole,
     whole_model,
 )
-from stage2_prior import TransformerPrior, TransformerPriorConfig
+from rasterwise.training.objective import Objective
+from stage2_prior import AnyOrderPrior, AnyOrderPriorConfig, TransformerPrior, TransformerPriorConfig
+from stage2_prior.any_order.network import QueryBlock
+from stage2_prior.any_order.objective import AnyOrderObjective
 from stage2_prior.models import TEXT_MODELS
 from stage2_prior.objectives import CaptionedImageObjective
 from stage2_prior.transformer.blocks import TransformerBlock
@@ -111,13 +114,24 @@ def test_models_of_text_and_images_are_sharded(name: str, process_group: None) -
     sizes: dict[str, Any] = {"depth": 1, "width": 8, "heads": 2, "dropout": 0.0, "text_tokens": 4}
     config = TEXT_MODELS[name].config_class(grid=GRID, text_length=3, **sizes)
     batch = Batch(torch.randint(4, (3, *GRID.shape)), texts=TextBatch.of([torch.tensor([1, 2])] * 3))
+    assert_shards_change_nothing(lambda: CaptionedImageObjective(TEXT_MODELS[name](config)), batch)
+
+
+def test_the_any_order_prior_is_sharded(process_group: None) -> None:
+    """In random orders, each way the same ones."""
+    config = AnyOrderPriorConfig(grid=GRID, depth=2, width=8, heads=2, dropout=0.0)
+    batch = Batch(torch.randint(4, (3, *GRID.shape)))
+    assert_shards_change_nothing(lambda: AnyOrderObjective(AnyOrderPrior(config)), batch)
+
+
+def assert_shards_change_nothing(build: Callable[[], Objective], batch: Batch) -> None:
     found = []
     for sharded in (False, True):
         torch.manual_seed(0)
-        objective = CaptionedImageObjective(TEXT_MODELS[name](config))
+        objective = build()
         if sharded:
             for module in objective.modules():
-                if isinstance(module, TransformerBlock):
+                if isinstance(module, TransformerBlock | QueryBlock):
                     fully_shard(module)
             fully_shard(objective)
         torch.manual_seed(1)
