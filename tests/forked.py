@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch.distributed import TCPStore
+
 PRELOADED = (
     "pytest", "torch", "torch.distributed.fsdp", "torch.utils.tensorboard", "accelerate", "datasets",
     "sklearn.datasets", "pipeline.cli", "pipeline.commands.evaluate", "pipeline.commands.sample",
@@ -68,8 +70,14 @@ def fork(work: Callable[[], object], *, seconds: float = SECONDS) -> Ended:
     return _together(work, [{}], seconds)[0]
 
 
-def fork_two(work: Callable[[], object]) -> tuple[Ended, Ended]:
-    """Do the same work in two processes that find each other as those of SLURM do, by torchrun's variables alone."""
+def fork_two(work: Callable[[], object], *, agent: bool = False) -> tuple[Ended, Ended]:
+    """Do the same work in two processes.
+
+    Args:
+        work: What both do; it is pickled.
+        agent: They find each other by the store that torchrun's agent keeps, which outlives them; otherwise as those
+            of SLURM do, by torchrun's variables alone.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     both = {
@@ -78,8 +86,13 @@ def fork_two(work: Callable[[], object]) -> tuple[Ended, Ended]:
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2",
     }
+    store = None
+    if agent:
+        store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+        both |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     ranks = [{**both, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
     first, second = _together(work, ranks, SECONDS)
+    del store
     return first, second
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main as rasterwise
+from pipeline.compare.measurement import cell, comparison
 from tests.conftest import Folders
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -52,6 +53,9 @@ def test_commands_and_python(folders: Folders, monkeypatch: pytest.MonkeyPatch) 
         path.with_suffix(".txt").write_text(f"a {path.parent.name}")
     monkeypatch.chdir(folders.root)
     monkeypatch.setattr("pipeline.evaluation.classifier.STEPS_AT_LEAST", 20)
+    # A comparison's cell in this process, whose memory is then not limited: a fresh one takes seconds to start.
+    monkeypatch.setattr(comparison, "in_fresh_process", lambda threads, work, *rest: work(*rest))
+    monkeypatch.setattr(cell, "limit_memory", lambda gib, device: None)
     ran = 0
     for command in commands():
         if command in ELSEWHERE or command.startswith(WITH_LAUNCHERS):

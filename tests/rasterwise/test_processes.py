@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -103,12 +104,6 @@ def test_two_processes_share_out_the_weights(tmp_path: Path) -> None:
     assert (shared / model).read_bytes() == before
 
 
-def failing(case: str) -> subprocess.CompletedProcess[str]:
-    """Two processes of ``tests.rasterwise.failing``; none waits for ever."""
-    command = [*TORCHRUN, "tests.rasterwise.failing", case]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200)
-
-
 def test_means_of_what_one_process_has_not_seen() -> None:
     """A process without a test image, or with fewer kinds of them, keeps nobody waiting.
 
@@ -120,23 +115,34 @@ def test_means_of_what_one_process_has_not_seen() -> None:
     assert not second.out
 
 
-@pytest.mark.parametrize("case", ["both", "one"])
-def test_one_process_reports_a_mistake(case: str) -> None:
-    """In one line, whichever process finds it; another that waits for it leaves without a word."""
-    done = failing(case)
+@pytest.mark.slow
+def test_one_process_reports_a_mistake_under_torchrun() -> None:
+    """In one line of the process that finds it; the other, which waits for it, leaves without a word."""
+    command = [*TORCHRUN, "tests.rasterwise.failing", "one"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     ours = done.stderr.split("ChildFailedError")[0]
     assert done.returncode != 0
-    assert ours.count(f"rasterwise: no such data for {case}\n") == 1
+    assert ours.count("rasterwise: no such data for one\n") == 1
     assert "Connection closed" not in done.stderr
     assert "InputError" not in done.stderr
 
 
+@pytest.mark.parametrize("case", ["both", "one"])
+def test_one_process_reports_a_mistake(case: str) -> None:
+    """In one line and nothing else, whichever process finds it; none of them ends well."""
+    ended = fork_two(module("tests.rasterwise.failing", case), agent=True)
+    assert all(one.status not in (0, -signal.SIGKILL) for one in ended)
+    assert "".join(one.err for one in ended) == f"rasterwise: no such data for {case}\n"
+    assert not any(one.out for one in ended)
+
+
 def test_one_process_reports_a_defect() -> None:
     """With one traceback, its own."""
-    done = failing("defect")
-    assert done.returncode != 0
-    assert done.stderr.count("ValueError: a defect\n") == 1
-    assert "Connection closed" not in done.stderr
+    first, second = fork_two(module("tests.rasterwise.failing", "defect"), agent=True)
+    assert first.err.count("ValueError: a defect\n") == 1
+    assert not second.err
+    assert first.status == 1
+    assert second.status not in (0, -signal.SIGKILL)
 
 
 @pytest.mark.parametrize("left", [{"RANK": "0"}, {"RANK": "1"}, {"TORCHELASTIC_USE_AGENT_STORE": "True"}])
