@@ -110,6 +110,7 @@ class HierarchicalPriorNetwork(AutoregressiveModel):
     """
 
     config_class = HierarchicalPriorConfig
+    can_be_sharded = True
     config: HierarchicalPriorConfig
 
     def __init__(self, config: HierarchicalPriorConfig) -> None:

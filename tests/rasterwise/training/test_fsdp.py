@@ -26,8 +26,16 @@ from rasterwise.training.fsdp import (
     whole,
     whole_model,
 )
+from rasterwise.training.likelihood import LikelihoodObjective
 from rasterwise.training.objective import Objective
-from stage2_prior import AnyOrderPrior, AnyOrderPriorConfig, TransformerPrior, TransformerPriorConfig
+from stage2_prior import (
+    AnyOrderPrior,
+    AnyOrderPriorConfig,
+    HierarchicalPrior,
+    HierarchicalPriorConfig,
+    TransformerPrior,
+    TransformerPriorConfig,
+)
 from stage2_prior.any_order.network import QueryBlock
 from stage2_prior.any_order.objective import AnyOrderObjective
 from stage2_prior.models import TEXT_MODELS
@@ -122,6 +130,15 @@ def test_the_any_order_prior_is_sharded(process_group: None) -> None:
     config = AnyOrderPriorConfig(grid=GRID, depth=2, width=8, heads=2, dropout=0.0)
     batch = Batch(torch.randint(4, (3, *GRID.shape)))
     assert_shards_change_nothing(lambda: AnyOrderObjective(AnyOrderPrior(config)), batch)
+
+
+def test_a_prior_of_two_grids_is_sharded(process_group: None) -> None:
+    """Both transformers and the encoder between them."""
+    sizes: dict[str, Any] = {"depth": 1, "top_depth": 1, "encoder_depth": 1, "width": 8, "heads": 2}
+    config = HierarchicalPriorConfig(grid=Grid(1, 5, 2, 4), dropout=0.0, **sizes)
+    batch = Batch(torch.randint(4, (3, *config.grid.shape)))
+    assert HierarchicalPrior.can_be_sharded
+    assert_shards_change_nothing(lambda: LikelihoodObjective(HierarchicalPrior(config)), batch)
 
 
 def assert_shards_change_nothing(build: Callable[[], Objective], batch: Batch) -> None:
