@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pixel_baselines.options import TrainPixel
-from pixel_baselines.recipes import mnist_256, mnist_dynamic, rgb_32
+from pixel_baselines.recipes import lossless, mnist_256, mnist_dynamic, rgb_32
 
 Recipe = Callable[[], TrainPixel[Any]]
 
@@ -59,7 +59,10 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "diagonal-bilstm": rgb_32.diagonal_bilstm_gpu,
         "image-gpt": rgb_32.image_gpt_gpu,
     },
+    "mnist-lossless-cpu": {"pixelcnn-pp": lossless.mnist_cpu},
+    "emoji-lossless-cpu": {"pixelcnn-pp": lossless.emoji_cpu},
+    "photos-lossless-cpu": {"pixelcnn-pp": lossless.photos_cpu},
 }
 """Every recipe by the name that ``--recipe`` takes, then by the model's."""
 
-__all__ = ["RECIPES", "Recipe", "mnist_256", "mnist_dynamic", "rgb_32"]
+__all__ = ["RECIPES", "Recipe", "lossless", "mnist_256", "mnist_dynamic", "rgb_32"]

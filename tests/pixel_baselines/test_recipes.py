@@ -15,21 +15,24 @@ from pixel_baselines.recipes import RECIPES
 from rasterwise.tokenizers.pixels import PixelTokenizer, PixelTokenizerConfig
 
 SHAPES = {"mnist-dynamic": (1, 28, 28), "mnist-256": (1, 28, 28), "rgb-32": (3, 32, 32)}
+LOSSLESS = {"mnist-lossless": (1, 28, 28), "emoji-lossless": (3, 32, 32), "photos-lossless": (3, 64, 64)}
 CASES = [(recipe, model) for recipe, models in RECIPES.items() for model in models]
 
 
 def test_recipes_are_of_the_same_models() -> None:
-    """Three kinds of data, two sizes of machine. A new model needs no recipe."""
-    assert set(RECIPES) == {f"{data}-{size}" for data in SHAPES for size in ("cpu", "gpu")}
-    (models,) = {frozenset(models) for models in RECIPES.values()}
+    """Three kinds of data, two sizes of machine. A new model needs no recipe; compression has one model."""
+    compared = {f"{data}-{size}" for data in SHAPES for size in ("cpu", "gpu")}
+    assert set(RECIPES) == compared | {f"{data}-cpu" for data in LOSSLESS}
+    (models,) = {frozenset(RECIPES[name]) for name in compared}
     assert models <= set(MODELS)
+    assert all(set(RECIPES[f"{data}-cpu"]) == {"pixelcnn-pp"} for data in LOSSLESS)
 
 
 @pytest.mark.parametrize(("name", "model"), CASES)
 def test_recipe(name: str, model: str) -> None:
     """It builds the model for the symbols that its tokenizer gives, and says the command that runs it."""
     options = RECIPES[name][model]()
-    shape = SHAPES[name.rpartition("-")[0]]
+    shape = (SHAPES | LOSSLESS)[name.rpartition("-")[0]]
     if options.palette:
         tokenizer = PaletteTokenizer(PaletteConfig(colours=options.palette, channels=shape[0]))
     else:
