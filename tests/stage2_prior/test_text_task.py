@@ -169,7 +169,7 @@ def test_refusals(codes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         ),
         (
             ["--model=imagen", f"--codes={codes}"],
-            "--model is 'imagen', expected one of transformer, dalle, parti, chameleon",
+            "--model is 'imagen', expected one of transformer, hierarchical, any-order, dalle, parti, chameleon",
         ),
         (["--model=chameleon", f"--codes={codes}", "--text-vocabulary=3"], "text"),
     ):

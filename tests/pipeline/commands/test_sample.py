@@ -134,7 +134,7 @@ def test_the_line_of_the_readme_under_torchrun(
     done = subprocess.run(
         [*torchrun, *words, "--output", tmp_path / "two", "--json"], capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-9000:]
     report_of(capsys, "sample", "--pipeline", chain.prior, "--n", 3, "--output", tmp_path / "one")
     assert json.loads(done.stdout)["output"] == str(tmp_path / "two")
     assert files_of(tmp_path / "two") == files_of(tmp_path / "one")

@@ -86,8 +86,9 @@ def test_ctrl_c_while_it_starts() -> None:
         early = (
             "runpy" in said and "rasterwise/command_line" not in said
         )  # the interpreter itself was starting
-        if process.returncode == 2 and said.startswith("rasterwise: '/nowhere' is no folder"):
-            continue  # a fast machine, on which it had ended
+        if said.startswith("rasterwise: '/nowhere' is no folder"):
+            assert process.returncode in (2, 130, -signal.SIGINT), said
+            continue  # a fast machine, on which it had ended or was ending
         # A shell shows 130 for a process that ended by the signal, which it may do after its line.
         assert early or process.returncode in (130, -signal.SIGINT), said
         assert early or said == "rasterwise: interrupted\n" or (not said and process.returncode != 130), said
