@@ -30,7 +30,7 @@ def lossless(
 
 
 def mnist_cpu() -> TrainPixel[Any]:
-    """MNIST at 256 levels.
+    """MNIST at 256 levels. 1.200 bits a pixel at step 1,000; not yet run to its end.
 
     ``rasterwise train pixel --recipe mnist-lossless-cpu --model pixelcnn-pp --dataset DATA``
     """
@@ -44,7 +44,7 @@ def mnist_cpu() -> TrainPixel[Any]:
 
 
 def emoji_cpu() -> TrainPixel[Any]:
-    """Emoji of 32×32 on white.
+    """Emoji of 32×32 on white: 1.587 bits a subpixel, in about 50 minutes on one core.
 
     ``rasterwise train pixel --recipe emoji-lossless-cpu --model pixelcnn-pp --dataset DATA``
     """
@@ -57,6 +57,8 @@ def emoji_cpu() -> TrainPixel[Any]:
 
 def photos_cpu() -> TrainPixel[Any]:
     """Pieces of 64×64 of photographs of 128×128, box-filtered from 256×256, which sheds the blocks of JPEG.
+
+    2.899 bits a subpixel of ten held-out pieces at step 2,500, after 25 minutes on one core; not yet run to its end.
 
     ``rasterwise train pixel --recipe photos-lossless-cpu --model pixelcnn-pp --dataset DATA``
     """
