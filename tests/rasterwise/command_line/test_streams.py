@@ -98,6 +98,7 @@ def test_ctrl_c_of_which_a_library_makes_an_error() -> None:
     """It is an interruption all the same; an error that nobody has interrupted keeps its traceback."""
     code = (
         "import contextlib, signal, sys; from rasterwise.command_line.streams import guarded\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a shell's background job ignores
         "def work():\n"
         "    with contextlib.suppress(KeyboardInterrupt):\n"
         "        {}\n"
