@@ -11,8 +11,8 @@ anything starts.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, field, fields, is_dataclass
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from pydantic import (
@@ -29,6 +29,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from rasterwise.errors import InputError
 
 Class = TypeVar("Class", bound=type)
+
+LATER: Mapping[str, bool] = {"later": True}
+"""Metadata of a field that came after models had been saved, and whose default changes nothing: see ``identity_of``."""
 
 
 def _as_given(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
@@ -135,6 +138,27 @@ def configuration(*, kw_only: bool = False) -> Callable[[Class], Class]:
         return made
 
     return decorated
+
+
+def identity_of(config: Any) -> dict[str, Any]:
+    """What a configuration is hashed as: its fields by name, but those that came later where they have their default.
+
+    Example:
+        >>> @configuration()
+        ... class Blur:
+        ...     radius: Count = 1
+        ...     share: Share = field(default=0.5, metadata=LATER)
+        >>> identity_of(Blur()), identity_of(Blur(share=0.25))
+        ({'radius': 1}, {'radius': 1, 'share': 0.25})
+    """
+    content = asdict(config)
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if one.metadata.get("later") and value == one.default:
+            del content[one.name]
+        elif is_dataclass(value):
+            content[one.name] = identity_of(value)
+    return content
 
 
 def first_error(error: ValidationError, names: Sequence[str] = ()) -> str:

@@ -209,9 +209,13 @@ class PixelCNNPPDecoder(Decoder):
         _, column, channel = self.grid.site(self.index)
         symbols = symbols[:, 0]
         self.inputs[column + 1][channel].copy_(self.tables[channel].index_select(0, symbols))
-        if self.relative or channel + 1 < self.grid.channels:
-            values = self.mixture.values(symbols, self.pixel.log_weights.dtype)
+        last = channel + 1 == self.grid.channels
+        if last and not self.relative:
+            return
+        values = self.mixture.values(symbols, self.pixel.log_weights.dtype)
+        if self.relative:
             self.row[:, channel, column + 1].copy_(values)
+        if not last:
             self.pixel.advance(values)
 
     def _reference(self, column: int) -> Tensor | None:
@@ -231,7 +235,8 @@ class PixelCNNPPDecoder(Decoder):
 
     def _start_row(self, row: int) -> None:
         pixels = torch.stack(self.first_left.inputs[1:], 1)  # of the row above; zeros above the first row
-        self.above.copy_(self.row)
+        if self.relative:
+            self.above.copy_(self.row)
         self.first_down.append(pixels)
         self.first_above.append(pixels)
         self.first_left.start_row(F.pad(self.first_above.output(), (0, 0, 0, 1)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from dataclasses import field
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from pixel_baselines.pixelcnn_pp.shifted_conv import (
     WeightNormConv2d,
     data_dependent_start,
 )
-from rasterwise.configuration import Decay, Depth, Width, configuration
+from rasterwise.configuration import LATER, Decay, Depth, Width, configuration
 from rasterwise.models.autoregressive import AutoregressiveConfig, AutoregressiveModel
 from rasterwise.symbols.condition import Condition
 from rasterwise.symbols.likelihoods import finite_log_prob
@@ -48,7 +49,7 @@ class PixelCNNPPConfig(AutoregressiveConfig):
     blocks: Depth = 2
     resolutions: Annotated[int, Field(ge=1, le=3)] = 3
     components: Depth = 10
-    relative_means: bool = False
+    relative_means: bool = field(default=False, metadata=LATER)
     dropout: Decay = 0.1
     embedding: Literal["scale", "learned"] = "scale"
     embedding_width: Width = 32
@@ -235,13 +236,6 @@ class PixelCNNPPNetwork(AutoregressiveModel):
         self.last = DownRightShiftedConv2d(width, self.mixture.parameter_count, (1, 1))
         self.register_buffer("initialised", torch.zeros((), dtype=torch.uint8))
 
-    def identity(self) -> dict[str, Any]:
-        """What the fingerprint hashes: relative means only where there are some, as models were saved before them."""
-        content = super().identity()
-        if not self.config.relative_means:
-            del content["relative_means"]
-        return content
-
     @property
     def value_dtype(self) -> torch.dtype:
         """Of pixels' values: bfloat16 does not hold 256 levels."""
@@ -254,9 +248,12 @@ class PixelCNNPPNetwork(AutoregressiveModel):
             return values
         return torch.cat([values[..., None], self.vectors(symbols)], -1)
 
+    def values_in(self, inputs: Tensor) -> Tensor:
+        """The values ``(B, C, H, W)`` in what ``embed`` gave."""
+        return inputs if self.vectors is None else inputs[..., 0]
+
     def logits_from(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
-        raw = self.mixture_parameters(inputs, condition)
-        values = inputs if self.vectors is None else inputs[..., 0]
+        raw, values = self.mixture_parameters(inputs, condition), self.values_in(inputs)
         return self.mixture.logits(raw, values.movedim(1, -1), self.reference(values)).movedim(-2, 1)
 
     def log_prob(self, symbols: Tensor, condition: Condition | None = None) -> Tensor:
@@ -264,7 +261,7 @@ class PixelCNNPPNetwork(AutoregressiveModel):
         self.grid.check(symbols)
         inputs = self.embed(symbols)
         raw = self.mixture_parameters(inputs, condition)
-        reference = self.reference(inputs if self.vectors is None else inputs[..., 0])
+        reference = self.reference(self.values_in(inputs))
         log_prob = self.mixture.log_prob(raw, symbols.movedim(1, -1), reference).flatten(1).sum(1)
         return log_prob if self.training else finite_log_prob(log_prob)
 

@@ -7,7 +7,7 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 import torch
 import tyro
@@ -92,13 +92,6 @@ class AutoregressiveModel(Pretrained):
     any_size: ClassVar[bool] = False
     decodes_in_bf16: ClassVar[bool] = False
     scored_by_decoder: bool = False
-
-    def identity(self) -> dict[str, Any]:
-        """What the fingerprint hashes of the configuration: all but what came later and is not used."""
-        content = super().identity()
-        if not content.get("smallest_codebook", 1):
-            del content["smallest_codebook"]
-        return content
 
     @property
     def grid(self) -> Grid:

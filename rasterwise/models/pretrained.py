@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from rasterwise.configuration import identity_of
 from rasterwise.errors import InputError
 from rasterwise.files import (
     MANIFEST_NAME,
@@ -85,7 +86,7 @@ class Pretrained(nn.Module):
 
     def identity(self) -> dict[str, Any]:
         """What the fingerprint hashes of the configuration. It may never change for models that are saved already."""
-        return dataclasses.asdict(self.config)
+        return identity_of(self.config)
 
     @classmethod
     def config_from_json(cls, content: dict[str, Any], where: object) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ import tyro
 from pydantic import Field
 from torch import Tensor, nn
 
-from rasterwise.configuration import Depth, WidthOrZero, configuration
+from rasterwise.configuration import LATER, Depth, WidthOrZero, configuration
 from rasterwise.errors import InputError
 from stage1_vqvae.autoencoders.autoencoder import AutoencoderConfig, ImageDecoder, check_size
 
@@ -44,8 +45,10 @@ class AttentionConfig(AutoencoderConfig):
     blocks: Depth = 1
     bottleneck: WidthOrZero = 0
     attention: Literal["grid", "middle", "none"] = "grid"
-    groups: Annotated[WidthOrZero, tyro.conf.Suppress] = 0
-    pixel_range: Annotated[Literal["signed", "unit"], tyro.conf.Suppress] = "signed"
+    groups: Annotated[WidthOrZero, tyro.conf.Suppress] = field(default=0, metadata=LATER)
+    pixel_range: Annotated[Literal["signed", "unit"], tyro.conf.Suppress] = field(
+        default="signed", metadata=LATER
+    )
 
     def __post_init__(self) -> None:
         if self.groups and self.width % self.groups:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import field
 from typing import Annotated, ClassVar, Literal
 
 import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from rasterwise.configuration import CountOrZero, Decay, Levels, Weight, Width, configuration
+from rasterwise.configuration import LATER, CountOrZero, Decay, Levels, Weight, Width, configuration
 from rasterwise.errors import InputError
 from rasterwise.symbols.growing_codebook import allowed_codes
 from stage1_vqvae.quantizers.codebook import MovingAverageCodebook, nearest_codes
@@ -36,7 +37,7 @@ class CodebookConfig(QuantizerConfig):
     commitment_weight: Weight = 0.25
     codebook_decay: Decay = 0.99
     dead_code_threshold: Weight = 1.0
-    smallest_codebook: CountOrZero = 0
+    smallest_codebook: CountOrZero = field(default=0, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.smallest_codebook > self.codebook_size:

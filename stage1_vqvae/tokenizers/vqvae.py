@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import Field
 
-from rasterwise.configuration import Depth, configuration
+from rasterwise.configuration import LATER, Depth, configuration
 from rasterwise.errors import InputError
 from stage1_vqvae.autoencoders.convolutional import ConvolutionalConfig
 from stage1_vqvae.autoencoders.table import AnyAutoencoderConfig
@@ -35,9 +35,6 @@ FLAT = (
 )
 """The configuration of a VQ-VAE as it was saved before quantizers and autoencoders had configurations of their own."""
 
-LATER = {"groups": 0, "pixel_range": "signed"}
-"""Options of the autoencoder with attention that came after models were saved, with values that change nothing."""
-
 
 @configuration()
 class VQVAEConfig(LearnedTokenizerConfig):
@@ -50,9 +47,9 @@ class VQVAEConfig(LearnedTokenizerConfig):
         autoencoder: The encoder and the decoder; --autoencoder NAME chooses which.
     """
 
-    grids: Literal[1, 2] = 1
-    top_width: Annotated[int, Field(multiple_of=8, ge=8, le=2**16)] = TOP_WIDTH
-    top_blocks: Depth = TOP_BLOCKS
+    grids: Literal[1, 2] = field(default=1, metadata=LATER)
+    top_width: Annotated[int, Field(multiple_of=8, ge=8, le=2**16)] = field(default=TOP_WIDTH, metadata=LATER)
+    top_blocks: Depth = field(default=TOP_BLOCKS, metadata=LATER)
     autoencoder: Annotated[tyro.conf.AvoidSubcommands[AnyAutoencoderConfig], Field(discriminator="kind")] = (
         field(default_factory=ConvolutionalConfig)
     )
@@ -121,18 +118,9 @@ class VQVAE(LearnedTokenizer):
     def identity(self) -> dict[str, Any]:
         """What the fingerprint hashes: what there was at first in its flat form, as it always did."""
         content = super().identity()
-        if self.config.grids == 1:
-            for name in ("grids", "top_width", "top_blocks"):  # which came later
-                del content[name]
-        if not content["quantizer"].get("smallest_codebook", 1):
-            del content["quantizer"]["smallest_codebook"]  # it came later
         if self.config.autoencoder.kind == "convolutional":
             content |= content.pop("autoencoder")
             del content["kind"]
-        if self.config.autoencoder.kind == "attention":
-            for name, value in LATER.items():
-                if content["autoencoder"][name] == value:
-                    del content["autoencoder"][name]
         if self.config.quantizer.kind == "gumbel":
             del content["quantizer"]["kl_warmup"]  # it came later, and says only how the codes were learned
         if self.config.quantizer.kind != "ema":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated
 
 import torch
 import tyro
 from torch import Tensor, nn
 
-from rasterwise.configuration import CountOrZero, Decay, Depth, Width, WidthOrZero, configuration
+from rasterwise.configuration import LATER, CountOrZero, Decay, Depth, Width, WidthOrZero, configuration
 from rasterwise.errors import InputError
 from rasterwise.models.autoregressive import AutoregressiveConfig, AutoregressiveModel
 from rasterwise.symbols.condition import Condition
@@ -38,7 +39,7 @@ class TransformerPriorConfig(AutoregressiveConfig):
     heads: Depth = 6
     mlp_width: WidthOrZero = 0
     dropout: Decay = 0.1
-    smallest_codebook: Annotated[CountOrZero, tyro.conf.Suppress] = 0
+    smallest_codebook: Annotated[CountOrZero, tyro.conf.Suppress] = field(default=0, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.width % (2 * self.heads):
