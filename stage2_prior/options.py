@@ -53,28 +53,19 @@ class TrainHierarchicalPrior(TrainPrior):
     model: HierarchicalPriorConfig = field(default_factory=HierarchicalPriorConfig)
 
 
-@in_order
 @configuration(kw_only=True)
-class TrainAnyOrderPrior(TrainingOptions):
+class TrainAnyOrderPrior(TrainPrior):
     """Train a prior on codes in random orders that give way to raster order, to draw one or several codes a step.
 
     Attributes:
-        codes: The codes' folder, from `rasterwise encode`.
-        output: The run's folder; with the tokenizer in it, it is a whole pipeline.
         model: The transformer.
-        training: How it is trained.
         anneal_from: Share of the training after which random orders become rarer.
         anneal_to: Share of the training after which they are as rare as --final-random-share says.
-        label_dropout: Share of labels hidden in training, so that guidance has an unconditional model.
     """
 
-    codes: Path = Path("runs/codes")
-    output: Path = Path("runs/prior")
     model: AnyOrderPriorConfig = field(default_factory=AnyOrderPriorConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
     anneal_from: Share = 0.5
     anneal_to: Share = 0.75
-    label_dropout: Share = 0.1
 
     def __post_init__(self) -> None:
         if self.anneal_from > self.anneal_to:

@@ -12,6 +12,7 @@ from rasterwise.codes.dataset import grids_in, open_codes, smallest_codebook_in
 from rasterwise.command_line.run import USER_ERROR, run_command, split_word
 from rasterwise.command_line.training import run_training
 from rasterwise.errors import InputError
+from rasterwise.models.autoregressive import AutoregressiveModel
 from rasterwise.training.accelerator import start_accelerator
 from rasterwise.training.autoregressive import Decode, codes_task
 from rasterwise.training.memory import built_to_fit
@@ -28,17 +29,18 @@ from stage2_prior.options import (
 )
 from stage2_prior.text_task import text_task
 
-TRANSFORMER, HIERARCHICAL = "transformer", "hierarchical"
+TRANSFORMER, HIERARCHICAL, ANY_ORDER = "transformer", "hierarchical", "any-order"
 
-PRIORS: dict[str, type[TrainPrior]] = {TRANSFORMER: TrainPrior, HIERARCHICAL: TrainHierarchicalPrior}
-"""The options of priors in raster order, which know no text, by their words in ``--model``."""
-
-ANY_ORDER = "any-order"
-"""The word for an any-order prior."""
+PRIORS: dict[str, type[TrainPrior]] = {
+    TRANSFORMER: TrainPrior,
+    HIERARCHICAL: TrainHierarchicalPrior,
+    ANY_ORDER: TrainAnyOrderPrior,
+}
+"""The options of priors of codes alone, by their words in ``--model``."""
 
 
 def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, Any]:
-    """Train a transformer prior or a hierarchical one; returns the report.
+    """Train a prior of codes alone; returns the report.
 
     Args:
         options: The command's options.
@@ -57,32 +59,26 @@ def train_prior(options: TrainPrior, decode: Decode | None = None) -> dict[str, 
         grid=codes.key.grid,
         classes=codes.key.classes,
         tokenizer=codes.key.tokenizer,
-        smallest_codebook=smallest_codebook_in(options.codes),
+        # An any-order prior takes codes of a codebook that grows unmasked.
+        smallest_codebook=0 if word == ANY_ORDER else smallest_codebook_in(options.codes),
     )
     model = built_to_fit(code_model_of(config), config, options.training, accelerator)
     task = codes_task(model, codes, label_dropout=options.label_dropout, decode=decode)
+    if isinstance(options, TrainAnyOrderPrior):
+        task = dataclasses.replace(task, objective=any_order_objective(model, options))
     return run_training(dataclasses.replace(options, model=config), run_name(word), task, accelerator)
 
 
-def train_any_order_prior(options: TrainAnyOrderPrior, decode: Decode | None = None) -> dict[str, Any]:
-    """Train an any-order prior on a dataset of codes; returns the report. Arguments as for ``train_prior``."""
-    accelerator = start_accelerator(options.training)
-    codes = open_codes(options.codes)
-    config = dataclasses.replace(
-        options.model, grid=codes.key.grid, classes=codes.key.classes, tokenizer=codes.key.tokenizer
-    )
-    model = built_to_fit(AnyOrderPrior, config, options.training, accelerator)
-    objective = AnyOrderObjective(
+def any_order_objective(model: AutoregressiveModel, options: TrainAnyOrderPrior) -> AnyOrderObjective:
+    """What the training of an any-order prior minimises."""
+    assert isinstance(model, AnyOrderPrior), "the configuration is that of an any-order prior"
+    return AnyOrderObjective(
         model,
         seed=options.training.seed,
         anneal_from=options.anneal_from,
         anneal_to=options.anneal_to,
         label_dropout=options.label_dropout,
     )
-    task = codes_task(model, codes, label_dropout=options.label_dropout, decode=decode)
-    task = dataclasses.replace(task, objective=objective)
-    resolved = dataclasses.replace(options, model=config)
-    return run_training(resolved, run_name(ANY_ORDER), task, accelerator)
 
 
 def train_text_prior(options: TrainTextPrior[Any], decode: Decode | None = None) -> dict[str, Any]:
@@ -107,7 +103,6 @@ def run(
     arguments: Sequence[str] | None,
     program: str | None,
     prior: Train = train_prior,
-    any_order_prior: Train = train_any_order_prior,
     text_prior: Train = train_text_prior,
 ) -> int:
     """Run the command with the flags of the model that --model names.
@@ -115,12 +110,11 @@ def run(
     Args:
         arguments: The words after the program's name.
         program: Its name.
-        prior: Trains a transformer prior, or a hierarchical one.
-        any_order_prior: Trains an any-order prior.
+        prior: Trains a prior of codes alone.
         text_prior: Trains a model of text and images.
     """
     name, rest = split_word(sys.argv[1:] if arguments is None else arguments, "--model")
-    known = (*PRIORS, ANY_ORDER, *TEXT_MODELS)
+    known = (*PRIORS, *TEXT_MODELS)
     try:
         name = _model_of_run(rest, name) or name or _model_of_codes(rest)
         if name not in known:
@@ -131,8 +125,6 @@ def run(
     shown = f"{program or 'python -m stage2_prior.train'} [--model {{{','.join(known)}}}]"
     if name in PRIORS:
         return run_command(prior, PRIORS[name], rest, shown, resumes=run_name(name))
-    if name == ANY_ORDER:
-        return run_command(any_order_prior, TrainAnyOrderPrior, rest, shown, resumes=run_name(name))
     config_class = TEXT_MODELS[name].config_class
     options_class: Any = TrainTextPrior[config_class]  # type: ignore[valid-type]
     default = options_class(model=config_class())
@@ -147,7 +139,7 @@ def _model_of_run(arguments: Sequence[str], name: str | None) -> str | None:
     found = read_command(Path(run)).removeprefix(COMMAND).removeprefix(" --model ") or TRANSFORMER
     if name not in (None, found):
         raise InputError(f"--model is {name!r}, but the run in {run} has {found!r}; leave --model out")
-    return found if found in (*PRIORS, ANY_ORDER, *TEXT_MODELS) else name
+    return found if found in (*PRIORS, *TEXT_MODELS) else name
 
 
 def _model_of_codes(arguments: Sequence[str]) -> str:

@@ -15,9 +15,9 @@ from rasterwise.codes.dataset import read_key
 from rasterwise.codes.documents import holds_documents, read_documents_key
 from rasterwise.errors import InputError
 from rasterwise.training.autoregressive import Decode
-from stage2_prior.options import TrainAnyOrderPrior, TrainPrior, TrainTextPrior
+from stage2_prior.options import TrainPrior, TrainTextPrior
 from stage2_prior.train import run as run_prior
-from stage2_prior.train import train_any_order_prior, train_prior, train_text_prior
+from stage2_prior.train import train_prior, train_text_prior
 
 
 def decode_of(codes: Path) -> Decode:
@@ -37,11 +37,6 @@ def train_prior_with_images(options: TrainPrior) -> dict[str, Any]:
     return train_prior(options, decode_of(options.codes))
 
 
-def train_any_order_prior_with_images(options: TrainAnyOrderPrior) -> dict[str, Any]:
-    """Train an any-order prior, with sample images on the way."""
-    return train_any_order_prior(options, decode_of(options.codes))
-
-
 def train_text_prior_with_images(options: TrainTextPrior[Any]) -> dict[str, Any]:
     """Train a model of text and images, with sample images on the way."""
     return train_text_prior(options, decode_of(options.codes))
@@ -54,13 +49,7 @@ def train_pixel_with_images(options: TrainPixel[Any]) -> dict[str, Any]:
 
 def main_prior(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
     """The command ``rasterwise train prior``."""
-    return run_prior(
-        arguments,
-        program,
-        train_prior_with_images,
-        train_any_order_prior_with_images,
-        train_text_prior_with_images,
-    )
+    return run_prior(arguments, program, train_prior_with_images, train_text_prior_with_images)
 
 
 def main_pixel(arguments: Sequence[str] | None = None, program: str | None = None) -> int:

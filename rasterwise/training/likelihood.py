@@ -40,12 +40,15 @@ class LikelihoodObjective(Objective):
 
     def forward(self, batch: Batch) -> Losses:
         symbols = tokenized(batch, self._tokenizer[0])
-        condition = self._condition(batch)
-        nll_nats = -self.model.log_prob(symbols, condition).mean()
+        nll_nats = -self._log_prob(symbols, self._condition(batch)).mean()
         return Losses(
             nll_nats / self.model.grid.size,
             {"nll_nats": nll_nats.detach(), "nats_per_symbol": nll_nats.detach() / self.model.grid.size},
         )
+
+    def _log_prob(self, symbols: Tensor, condition: Condition | None) -> Tensor:
+        """The log-probability of a training batch, ``(B,)`` nats."""
+        return self.model.log_prob(symbols, condition)
 
     def _condition(self, batch: Batch) -> Condition | None:
         labels = hidden_labels(batch, self.label_dropout) if self.model.config.classes else None

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rasterwise.data.splits import Batch
+from rasterwise.symbols.condition import Condition
 from rasterwise.training.likelihood import LikelihoodObjective
-from rasterwise.training.objective import Losses
 from stage2_prior.any_order.model import AnyOrderPrior
 
 
@@ -56,12 +55,9 @@ class AnyOrderObjective(LikelihoodObjective):
         annealed = max(0.0, done - self.anneal_from) / max(self.anneal_to - self.anneal_from, 1e-12)
         return 1 - annealed * (1 - self.model.config.final_random_share)
 
-    def forward(self, batch: Batch) -> Losses:
-        symbols = batch.values
+    def _log_prob(self, symbols: Tensor, condition: Condition | None) -> Tensor:
         sequences = self.sequences(len(symbols)).to(symbols.device)
-        nll_nats = -self.model.log_prob_in_orders(symbols, self._condition(batch), sequences).mean()
-        per_symbol = nll_nats / self.model.grid.size
-        return Losses(per_symbol, {"nll_nats": nll_nats.detach(), "nats_per_symbol": per_symbol.detach()})
+        return self.model.log_prob_in_orders(symbols, condition, sequences)
 
     @torch.compiler.disable
     def sequences(self, batch_size: int) -> Tensor:
