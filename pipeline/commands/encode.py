@@ -173,11 +173,7 @@ def _encode_documents(options: Encode, tokenizer: ImageTokenizer, accelerator: A
 
 def _usage(codes: Iterable[torch.Tensor], levels: int, tokenizer: ImageTokenizer) -> dict[str, Any]:
     """How many codes are used, and how evenly: in all, and in each of two grids, which have codebooks of their own."""
-    histograms: dict[str, torch.Tensor] = {}
-    for some in codes:
-        for name, part in tokenizer.grids_of(some).items():
-            counts = torch.bincount(part.flatten(), minlength=levels)
-            histograms[name] = histograms[name] + counts if name in histograms else counts
+    histograms = tokenizer.histograms(codes, levels)
     used = {name: int((counts > 0).sum()) for name, counts in histograms.items()}
     report = {
         "codes_used": sum(used.values()),

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.evaluation.classifier import classifier_accuracy, fit_classifier
 from pipeline.evaluation.reconstruction import evaluate_reconstruction
@@ -105,9 +105,6 @@ def evaluate_pipeline(
 
 @torch.no_grad()
 def _code_entropy(pipeline: ImagePipeline, split: Split, batch_size: int) -> float:
-    levels, histograms = pipeline.model.grid.levels, dict[str, Tensor]()
-    for batch in split.ordered(batch_size):
-        for name, symbols in pipeline.tokenizer.grids_of(pipeline.encode(batch.values).cpu()).items():
-            counts = torch.bincount(symbols.flatten(), minlength=levels)
-            histograms[name] = histograms[name] + counts if name in histograms else counts
+    symbols = (pipeline.encode(batch.values).cpu() for batch in split.ordered(batch_size))
+    histograms = pipeline.tokenizer.histograms(symbols, pipeline.model.grid.levels)
     return histograms_entropy_nats(histograms.values())

@@ -211,8 +211,7 @@ def grids_in(folder: Path) -> int:
     Raises:
         InputError: There is no tokenizer in the folder.
     """
-    path = folder / "tokenizer" / CONFIG_NAME
-    config = member(read_json(path), "config", dict, path)
+    config, path = _tokenizer_config(folder)
     return member(config, "grids", int, path, 1)
 
 
@@ -222,9 +221,15 @@ def smallest_codebook_in(folder: Path) -> int:
     Raises:
         InputError: There is no tokenizer in the folder.
     """
-    path = folder / "tokenizer" / CONFIG_NAME
-    quantizer = member(member(read_json(path), "config", dict, path), "quantizer", dict, path, {})
+    config, path = _tokenizer_config(folder)
+    quantizer = member(config, "quantizer", dict, path, {})
     return member(quantizer, "smallest_codebook", int, path, 0)
+
+
+def _tokenizer_config(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The configuration of the tokenizer in a code dataset, and the file that it is in."""
+    path = folder / "tokenizer" / CONFIG_NAME
+    return member(read_json(path), "config", dict, path), path
 
 
 def read_key(folder: Path) -> CodesKey:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import ClassVar, Literal
@@ -11,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rasterwise.errors import InputError
 from rasterwise.models.pretrained import Pretrained
 from rasterwise.symbols.grid import Grid
 
@@ -82,9 +85,43 @@ class ImageTokenizer(Pretrained):
     def decode(self, symbols: Tensor) -> Tensor:
         """int64 symbols to uint8 images ``(B, C, H, W)``."""
 
+    def check_images(self, channels: int, height: int, width: int, factor: int, of: str = "") -> None:
+        """Raise InputError unless images have this tokenizer's channels, and sizes that a factor divides.
+
+        Args:
+            channels: Of the images.
+            height: Of the images.
+            width: Of the images.
+            factor: Expected to divide both.
+            of: What the factor is of, for the message.
+        """
+        if channels != self.channels:
+            raise InputError(
+                f"images have {channels} channels, this {self.kind} was built for {self.channels}"
+            )
+        if height % factor or width % factor:
+            raise InputError(
+                f"images are {height}×{width}, which factor {factor}{of} does not divide; "
+                f"resize them (--size {math.ceil(max(height, width) / factor) * factor}, say)"
+            )
+
     def grids_of(self, symbols: Tensor) -> dict[str, Tensor]:
         """The grids that symbols ``(B, C, H, W)`` consist of, by name; a single one has an empty name."""
         return {"": symbols}
+
+    def histograms(self, parts: Iterable[Tensor], levels: int) -> dict[str, Tensor]:
+        """How often each symbol occurs, int64 ``(K,)``, in each of the grids that symbols consist of.
+
+        Args:
+            parts: Symbols ``(B, C, H, W)``, on the CPU.
+            levels: K.
+        """
+        found: dict[str, Tensor] = {}
+        for symbols in parts:
+            for name, part in self.grids_of(symbols).items():
+                counts = torch.bincount(part.flatten(), minlength=levels)
+                found[name] = found[name] + counts if name in found else counts
+        return found
 
     def known_sites(self, pixels: Tensor) -> Tensor:
         """Which sites, bool ``(B, 1, h, w)``, stand for known pixels ``(B, 1, H, W)`` alone."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch
 from torch import Tensor
@@ -121,16 +120,7 @@ class Emu3Tokenizer(ImageTokenizer):
 
     def grid(self, channels: int, height: int, width: int) -> Grid:
         """The code grid of images ``(channels, height, width)``; InputError where there is none."""
-        if channels != self.channels:
-            raise InputError(
-                f"images have {channels} channels, this {self.kind} was built for {self.channels}"
-            )
-        if height % self.factor or width % self.factor:
-            size = math.ceil(max(height, width) / self.factor) * self.factor
-            raise InputError(
-                f"images are {height}×{width}, which factor {self.factor} does not divide; resize them (--size {size}, "
-                "say)"
-            )
+        self.check_images(channels, height, width, self.factor)
         return Grid(1, height // self.factor, width // self.factor, self.config.codebook_size)
 
     def image_shape(self, grid: Grid) -> tuple[int, int, int]:

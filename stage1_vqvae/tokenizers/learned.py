@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import field
 from typing import Annotated, Literal
 
@@ -100,16 +99,8 @@ class LearnedTokenizer(ImageTokenizer):
             InputError: The factor does not divide the size, or the channels are not this tokenizer's.
         """
         factor = self.factor * self.quantizer.multiple
-        if channels != self.channels:
-            raise InputError(
-                f"images have {channels} channels, this {self.kind} was built for {self.channels}"
-            )
-        if height % factor or width % factor:
-            of_top = " of the top grid" if self.quantizer.multiple > 1 else ""
-            raise InputError(
-                f"images are {height}×{width}, which factor {factor}{of_top} does not divide; "
-                f"resize them (--size {math.ceil(max(height, width) / factor) * factor}, say)"
-            )
+        of_top = " of the top grid" if self.quantizer.multiple > 1 else ""
+        self.check_images(channels, height, width, factor, of_top)
         return self.quantizer.grid(height // self.factor, width // self.factor)
 
     def image_shape(self, grid: Grid) -> tuple[int, int, int]:
